@@ -1,0 +1,93 @@
+# Everything that can be done with a checkout. `make help` lists it.
+#
+# The first call sets up .venv, which needs the network; afterwards the stamps in .venv say
+# what is up to date, and nothing of the set-up touches the network again.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python that is new enough.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+CC ?= cc
+BIN := .venv/bin
+VENV_READY := .venv/.ready
+CORE_READY := .venv/.core
+
+C_FILES := $(sort $(wildcard csrc/*.c))
+C_HEADERS := $(wildcard csrc/*.h)
+C_TESTS := $(sort $(wildcard tests/c/test_*.c))
+DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
+
+C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
+	-Wstrict-prototypes -Werror
+C_SANITIZE := -std=c11 -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
+	-fno-sanitize-recover=all -Wall -Wextra
+
+.PHONY: help setup run test lint format types bench sanitize docs build clean
+
+help:  ## List what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(CORE_READY)  ## Create .venv, install everything, build the C core
+
+# pyproject.toml names the dependencies; the embq that is installed points at this folder.
+$(VENV_READY): pyproject.toml setup.py MANIFEST.in
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
+		|| { rm -rf .venv; echo "python3-venv is missing" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"setuptools>=77" "wheel>=0.43" "cffi>=1.17"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --editable ".[dev]"
+	@touch $@
+
+$(CORE_READY): $(VENV_READY) $(C_FILES) $(C_HEADERS) csrc/ffi_build.py
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+run: $(CORE_READY)  ## Run the main job; FILE=events.jsonl: on these events
+	$(BIN)/python -m embq demo $(FILE)
+
+test: $(CORE_READY)  ## Run the tests; ARGS="-k name" chooses
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV_READY)  ## Check style: Python with ruff, C with the compiler
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	for file in $(C_FILES); do $(CC) $(C_LINT) -Icsrc $$file; done
+
+format: $(VENV_READY)  ## Format the Python code
+	$(BIN)/ruff format
+
+types: $(VENV_READY)  ## Check types with mypy
+	$(BIN)/mypy
+
+bench: $(CORE_READY)  ## Run the benchmarks
+	$(BIN)/python -m pytest bench -o python_files='bench_*.py' --benchmark-only $(ARGS)
+
+sanitize: $(C_TESTS:tests/c/%.c=build/sanitize/%)  ## Run the C tests, ASan and UBSan on
+	@test -n "$^" || { echo "there are no tests/c/test_*.c" >&2; exit 1; }
+	for test in $^; do echo "== $$test"; $$test; done
+
+build/sanitize/%: tests/c/%.c $(wildcard tests/c/*.h) $(C_FILES) $(C_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(C_SANITIZE) -Icsrc -Itests/c $< $(C_FILES) -o $@ -ldl -lpthread
+
+docs: $(CORE_READY)  ## Check the docs: pasted output is true, examples run
+	@test -n "$(DOCS)" || { echo "there are no docs" >&2; exit 1; }
+	$(BIN)/cog --check $(DOCS)
+	$(BIN)/python -m pytest -p no:cacheprovider --doctest-glob='*.md' $(DOCS)
+
+build: $(VENV_READY)  ## Build sdist and wheel, and check the wheel's abi3 promise
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --quiet
+	$(BIN)/abi3audit --strict dist/*.whl
+
+clean:  ## Remove everything that was made
+	rm -rf .venv build dist *.egg-info embq/*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,244 @@
+/* The verbs: from arguments to an operation on the ring, and back. See embq_api.h. */
+#include "store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- one call, from entering to leaving ---- */
+
+static int64_t deadline_of(const struct broker *b, int timeout_ms) {
+    int64_t ms = timeout_ms < 0 ? b->busy_timeout_ms : timeout_ms;
+    return clock_real_us() + ms * 1000;
+}
+
+/* A new operation inside an entered engine; NULL with the code noted in `*code`. */
+static struct op *call_begin(struct broker *b, enum op_kind kind, int64_t channel, size_t size,
+                             size_t extra_size, int timeout_ms, int64_t *code) {
+    *code = engine_enter(b);
+    if (*code < 0) return NULL;
+    struct op *op = op_new(b, kind, channel, size, extra_size);
+    if (op) op->deadline_us = deadline_of(b, timeout_ms);
+    else *code = EMBQ_NO_MEMORY, engine_leave(b->engine);
+    return op;
+}
+
+static int64_t call_run(struct broker *b, struct op *op) {
+    int64_t result = ring_call(b->engine, op);
+    engine_leave(b->engine);
+    return result;
+}
+
+static void copy(char *to, const void *from, size_t size) {
+    if (size) memcpy(to, from, size);
+}
+
+long long embq_resume(void) {
+    struct op *op = ring_pop_pending();
+    if (!op) return error_set(EMBQ_INVALID_ARGUMENT, "no call to go on with");
+    struct broker *b = op->broker;
+    if (op->consumer) return consumer_resume(op->consumer);
+    int code = engine_enter(b);
+    if (code < 0) {
+        ring_abandon(b->engine, op);
+        return code;
+    }
+    int64_t result = ring_resume(b->engine, op);
+    engine_leave(b->engine);
+    return result;
+}
+
+void embq_abandon(void) {
+    struct op *op = ring_pop_pending();
+    if (op && !op->consumer) ring_abandon(op->broker->engine, op);
+    /* A consumer's batch stays the consumer's, which gives it back when it is closed. */
+}
+
+/* ---- the verbs ---- */
+
+long long embq_declare(embq_ref broker, const char *name, size_t name_size,
+                       const char *options, size_t options_size, embq_bytes *stored) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    struct op *op = call_begin(b, OP_DECLARE, 0, name_size, options_size, -1, &code);
+    if (!op) return code;
+    copy(op->bytes, name, name_size);
+    copy(op->bytes + name_size, options, options_size);
+    op->answer = stored;
+    return call_run(b, op);
+}
+
+static struct op *send_begin(struct broker *b, enum op_kind kind, int64_t channel,
+                             const char *body, size_t body_size, const char *fields,
+                             size_t fields_size, int timeout_ms, int64_t *code) {
+    struct op *op = call_begin(b, kind, channel, body_size, fields_size, timeout_ms, code);
+    if (!op) return NULL;
+    copy(op->bytes, body, body_size);
+    copy(op->bytes + body_size, fields, fields_size);
+    op->full = b->full != 0;
+    return op;
+}
+
+long long embq_send(embq_ref broker, long long channel, const char *body, size_t body_size,
+                    const char *fields, size_t fields_size, int timeout_ms) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    struct op *op = send_begin(b, OP_SEND, channel, body, body_size, fields, fields_size,
+                               timeout_ms, &code);
+    return op ? call_run(b, op) : code;
+}
+
+long long embq_send_many(embq_ref broker, long long channel, const char *packed,
+                         size_t packed_size, int timeout_ms) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    struct op *op = send_begin(b, OP_SEND_MANY, channel, packed, packed_size, NULL, 0,
+                               timeout_ms, &code);
+    return op ? call_run(b, op) : code;
+}
+
+int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int flags,
+               embq_bytes *out) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    struct op *op = call_begin(b, OP_CLAIM, channel, 0, 0, -1, &code);
+    if (!op) return (int)code;
+    op->limit = limit;
+    op->flags = flags & EMBQ_CLAIM_AUTO_ACK;
+    op->full = b->full && op->flags; /* removed durably before it is handed over */
+    op->wait_until_us = wait_ms < 0 ? -1 : wait_ms ? clock_real_us() + wait_ms * 1000LL : 0;
+    op->answer = out;
+    return (int)call_run(b, op);
+}
+
+int embq_settle(embq_ref broker, long long channel, int verb, const char *receipts,
+                int count, long long delay_ms, const char *note, size_t note_size,
+                int timeout_ms) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    size_t size = (size_t)count * EMBQ_RECEIPT_SIZE;
+    struct op *op = call_begin(b, OP_SETTLE, channel, size, note_size, timeout_ms, &code);
+    if (!op) return (int)code;
+    copy(op->bytes, receipts, size);
+    copy(op->bytes + size, note, note_size);
+    op->verb = verb;
+    op->count = count;
+    op->delay_ms = delay_ms;
+    return (int)call_run(b, op);
+}
+
+static int barrier(struct broker *b, int full, int timeout_ms) {
+    int64_t code;
+    struct op *op = call_begin(b, OP_BARRIER, 0, 0, 0, timeout_ms, &code);
+    if (!op) return (int)code;
+    op->full = full != 0;
+    return (int)call_run(b, op);
+}
+
+int embq_ping(embq_ref broker, int timeout_ms) {
+    return barrier(broker_of(broker), 0, timeout_ms);
+}
+
+/* The first failure that nobody awaited, once. */
+static int unawaited_take(struct broker *b) {
+    struct engine *e = b->engine;
+    pthread_mutex_lock(&e->mutex);
+    int code = b->first_failure;
+    int64_t more = b->unawaited - b->reported;
+    b->first_failure = 0;
+    b->reported = b->unawaited;
+    pthread_mutex_unlock(&e->mutex);
+    if (!code) return 0;
+    return error_set(code, "%s (a staged operation that nobody awaited; %lld failed so)",
+                     b->first_error, (long long)more);
+}
+
+int embq_flush(embq_ref broker, int timeout_ms) {
+    struct broker *b = broker_of(broker);
+    int code = barrier(b, b->full, timeout_ms);
+    return code < 0 ? code : unawaited_take(b);
+}
+
+/* ---- staging: never blocks ---- */
+
+static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t channel,
+                              const char *bytes, size_t size, const char *extra,
+                              size_t extra_size) {
+    struct engine *e = b->engine;
+    if (b->closed) error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
+    else if (e->failed)
+        error_set(e->failed, "%s: an earlier write failed; close it and open it again", e->path);
+    if (b->closed || e->failed) return NULL;
+    /* Only right after a fork: then this waits for the file to be opened again. */
+    if (!e->attached) {
+        if (engine_enter(b) < 0) return NULL;
+        engine_leave(e);
+    }
+    struct op *op = op_new(b, kind, channel, size, extra_size);
+    if (!op) return NULL;
+    copy(op->bytes, bytes, size);
+    copy(op->bytes + size, extra, extra_size);
+    op->nowait = 1;
+    return op;
+}
+
+static int refusal(const struct broker *b) {
+    return b->closed ? EMBQ_CLOSED : b->engine->failed ? b->engine->failed : EMBQ_NO_MEMORY;
+}
+
+embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
+                          size_t body_size, const char *fields, size_t fields_size) {
+    struct broker *b = broker_of(broker);
+    struct op *op = stage_begin(b, OP_SEND, channel, body, body_size, fields, fields_size);
+    if (!op) return refusal(b);
+    op->full = b->full != 0;
+    int code = ring_stage(b->engine, op);
+    if (code == 0) return (embq_ref)op;
+    op_release(op);
+    return code;
+}
+
+int embq_ack_nowait(embq_ref broker, long long channel, const char *receipt) {
+    struct broker *b = broker_of(broker);
+    struct op *op = stage_begin(b, OP_SETTLE, channel, receipt, EMBQ_RECEIPT_SIZE, NULL, 0);
+    if (!op) return refusal(b);
+    op->verb = EMBQ_ACK;
+    op->count = 1;
+    op->lingers = 1;
+    int code = ring_stage(b->engine, op);
+    op_release(op);
+    return code;
+}
+
+long long embq_ticket_result(embq_ref ticket) {
+    struct op *op = (struct op *)ticket;
+    if (ATOMIC_LOAD(&op->word) != WORD_DONE) return EMBQ_NOT_YET;
+    op->seen = 1;
+    if (op->result < 0) error_set((int)op->result, "%s", op->error);
+    return op->result;
+}
+
+long long embq_ticket_wait(embq_ref ticket, int timeout_ms) {
+    struct op *op = (struct op *)ticket;
+    int64_t end = timeout_ms < 0 ? -1 : clock_real_us() + timeout_ms * 1000LL;
+    while (ATOMIC_LOAD(&op->word) != WORD_DONE) {
+        int64_t left = end < 0 ? -1 : end - clock_real_us();
+        if (end >= 0 && left <= 0) return EMBQ_NOT_YET;
+        ATOMIC_STORE(&op->ticket_waits, 1);
+        if (futex_wait(&op->word, WORD_WAIT, left) == EINTR) return EMBQ_NOT_YET;
+    }
+    return embq_ticket_result(ticket);
+}
+
+void embq_bytes_free(embq_bytes *bytes) {
+    free(bytes->data);
+    *bytes = (embq_bytes){0};
+}
+
+unsigned long long embq_file_id(embq_ref broker) {
+    return broker_of(broker)->engine->file_id;
+}
+
+long long embq_unawaited_failures(embq_ref broker) {
+    return broker_of(broker)->unawaited;
+}

@@ -1,0 +1,235 @@
+/* Channels: reading and writing their rows, declaring and creating queues. See store.h. */
+#include "store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define OPTIONS_COUNT 9 /* the order of the columns in options_bind, options_read, _native */
+
+static struct channel *channel_slot(struct engine *e, int64_t id) {
+    struct channel **bucket = &e->channels[id & (CHANNEL_BUCKETS - 1)];
+    for (struct channel *c = *bucket; c; c = c->next)
+        if (c->id == id) return c;
+    struct channel *c = calloc(1, sizeof *c);
+    if (!c) {
+        e->storage_error = SQLITE_NOMEM;
+        return NULL;
+    }
+    c->id = id;
+    c->used = -1;
+    c->next = *bucket;
+    return *bucket = c;
+}
+
+static char *slice_copy(struct slice s) {
+    char *copy = s.data ? malloc(s.size + 1) : NULL;
+    if (copy) {
+        memcpy(copy, s.data, s.size);
+        copy[s.size] = 0;
+    }
+    return copy;
+}
+
+static int channel_read(struct engine *e, struct channel *c) {
+    sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_READ, 0, INTS(c->id));
+    int found = statement_step(e, s);
+    if (found <= 0) return found;
+    struct options *o = &c->options;
+    free(c->name);
+    free(o->dead_letter);
+    c->name = slice_copy(column_slice(s, 0));
+    c->shard = (int)sq.column_int64(s, 1) & (EMBQ_SHARDS - 1);
+    snprintf(o->codec, sizeof o->codec, "%s", (const char *)sq.column_text(s, 2));
+    o->visibility_timeout_ms = sq.column_int64(s, 3);
+    o->max_receives = sq.column_int64(s, 4);
+    o->dead_letter = slice_copy(column_slice(s, 5));
+    o->retry_first_ms = sq.column_int64(s, 6);
+    o->retry_factor = sq.column_double(s, 7);
+    o->retry_cap_ms = sq.column_int64(s, 8);
+    o->retry_jitter = (int)sq.column_int64(s, 9);
+    o->max_body = sq.column_int64(s, 10);
+    c->next_sequence = sq.column_int64(s, 11);
+    c->sent = sq.column_int64(s, 12);
+    c->sent_bytes = sq.column_int64(s, 13);
+    sq.reset(s);
+
+    s = statement_ints(e, ST_SUBSCRIPTION_READ, 0, INTS(c->id));
+    found = statement_step(e, s);
+    if (found <= 0) return found;
+    int column = 0;
+    int64_t *counters[] = {&c->sub.removed,   &c->sub.removed_bytes, &c->sub.in_flight,
+                           &c->sub.waiting,   &c->sub.delivered,     &c->sub.redelivered,
+                           &c->sub.acked,     &c->sub.nacked,        &c->sub.rejected,
+                           &c->sub.expired,   &c->sub.dead};
+    c->sub.id = sq.column_int64(s, column++);
+    for (int lane = 0; lane < EMBQ_LANES; lane++)
+        c->sub.cursor[lane] = sq.column_int64(s, column++); /* null reads as 0 */
+    for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
+        *counters[i] = sq.column_int64(s, column++);
+    sq.reset(s);
+    c->epoch = e->epoch;
+    c->dirty = c->sub_dirty = 0;
+    return 1;
+}
+
+struct channel *channel_get(struct engine *e, int64_t id) {
+    struct channel *c = channel_slot(e, id);
+    if (!c || (c->epoch != e->epoch && channel_read(e, c) <= 0)) return NULL;
+    if (c->used != e->transaction) {
+        c->used = e->transaction;
+        c->next_used = e->used;
+        e->used = c;
+    }
+    return c;
+}
+
+struct channel *channel_of_subscription(struct engine *e, int64_t subscription) {
+    int64_t id = statement_int(e, ST_SUBSCRIPTION_CHANNEL, 0, INTS(subscription), 0);
+    return id ? channel_get(e, id) : NULL;
+}
+
+int64_t channel_find(struct engine *e, const char *name, size_t size) {
+    sqlite3_stmt *s = statement(e, ST_CHANNEL_BY_NAME, 0);
+    int64_t id = 0;
+    if (s) sq.bind_text(s, 1, name, (int)size, SQLITE_STATIC);
+    int found = statement_step(e, s);
+    if (found > 0) {
+        id = sq.column_int64(s, 0);
+        sq.reset(s);
+    }
+    return found < 0 ? -1 : id;
+}
+
+static void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
+    struct slice dead = {o->dead_letter, o->dead_letter ? strlen(o->dead_letter) : 0};
+    sq.bind_text(s, index, o->codec, -1, SQLITE_STATIC);
+    sq.bind_int64(s, index + 1, o->visibility_timeout_ms);
+    sq.bind_int64(s, index + 2, o->max_receives);
+    bind_slice(s, index + 3, dead);
+    sq.bind_int64(s, index + 4, o->retry_first_ms);
+    sq.bind_double(s, index + 5, o->retry_factor);
+    sq.bind_int64(s, index + 6, o->retry_cap_ms);
+    sq.bind_int64(s, index + 7, o->retry_jitter);
+    sq.bind_int64(s, index + 8, o->max_body);
+}
+
+int64_t channel_create(struct engine *e, const char *name, size_t size,
+                       const struct options *o) {
+    int64_t id = statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, -1);
+    int64_t shard = statement_int(e, ST_SHARD_EMPTIEST, 0, INTS(EMBQ_SHARDS), -1);
+    if (id < 0 || shard < 0) return -1;
+    if (id >= EMBQ_CHANNELS_MAX)
+        return error_set(EMBQ_LIMIT_REACHED, "the file has all %lld channels that it can have",
+                         (long long)EMBQ_CHANNELS_MAX - 1);
+    sqlite3_stmt *s = statement(e, ST_CHANNEL_INSERT, 0);
+    if (!s) return -1;
+    sq.bind_int64(s, 1, id);
+    sq.bind_text(s, 2, name, (int)size, SQLITE_STATIC);
+    sq.bind_int64(s, 3, shard);
+    options_bind(s, 4, o);
+    sq.bind_int64(s, 13, clock_wall_ms());
+    if (statement_run(e, s) < 0) return -1;
+    if (statement_do(e, ST_SUBSCRIPTION_INSERT, 0, INTS(id)) < 0) return -1;
+    return id;
+}
+
+/* The caller's options; `o->dead_letter` is malloced. */
+static int options_read(struct slice packed, struct options *o) {
+    struct unpacker u = unpack_from(packed.data, packed.size);
+    if (unpack_array(&u) != OPTIONS_COUNT) u.failed = 1;
+    struct slice codec = unpack_slice(&u);
+    snprintf(o->codec, sizeof o->codec, "%.*s", (int)codec.size, codec.data ? codec.data : "");
+    o->visibility_timeout_ms = unpack_int(&u);
+    o->max_receives = unpack_int(&u);
+    o->dead_letter = slice_copy(unpack_slice(&u));
+    o->retry_first_ms = unpack_int(&u);
+    o->retry_factor = unpack_double(&u);
+    o->retry_cap_ms = unpack_int(&u);
+    o->retry_jitter = unpack_int(&u) != 0;
+    o->max_body = unpack_int(&u);
+    if (u.failed) return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
+    return 0;
+}
+
+static void options_pack(const struct options *o, struct packer *p) {
+    pack_array(p, OPTIONS_COUNT);
+    pack_text(p, o->codec, strlen(o->codec));
+    pack_int(p, o->visibility_timeout_ms);
+    pack_int(p, o->max_receives);
+    pack_text(p, o->dead_letter, o->dead_letter ? strlen(o->dead_letter) : 0);
+    pack_int(p, o->retry_first_ms);
+    pack_double(p, o->retry_factor);
+    pack_int(p, o->retry_cap_ms);
+    pack_bool(p, o->retry_jitter);
+    pack_int(p, o->max_body);
+}
+
+int64_t channel_declare(struct engine *e, struct op *op) {
+    struct slice packed = {op->bytes + op->size, op->extra_size};
+    int64_t id = channel_find(e, op->bytes, op->size);
+    if (!id && !packed.size) return error_set(EMBQ_NOT_FOUND, "no such queue");
+    if (!id) {
+        struct options o = {0};
+        int code = options_read(packed, &o);
+        id = code < 0 ? code : channel_create(e, op->bytes, op->size, &o);
+        free(o.dead_letter);
+    }
+    if (id < 0) return id;
+    struct channel *c = channel_get(e, id);
+    if (!c) return -1;
+    op->out.size = 0;
+    options_pack(&c->options, &op->out);
+    op->count = 1;
+    return id;
+}
+
+int64_t channel_allocate(struct channel *c, int64_t count) {
+    if (c->next_sequence + count >= EMBQ_SEQUENCE_MAX)
+        return error_set(EMBQ_LIMIT_REACHED, "queue %s has given out all its sequence numbers",
+                         c->name);
+    int64_t first = c->next_sequence;
+    c->next_sequence += count;
+    c->dirty = 1;
+    return first;
+}
+
+static int subscription_write(struct engine *e, struct channel *c) {
+    const struct subscription *u = &c->sub;
+    const int64_t counters[] = {u->removed, u->removed_bytes, u->in_flight,   u->waiting,
+                                u->delivered, u->redelivered, u->acked,       u->nacked,
+                                u->rejected,  u->expired,     u->dead,        u->id};
+    sqlite3_stmt *s = statement(e, ST_SUBSCRIPTION_WRITE, 0);
+    int index = 1;
+    for (int lane = 0; s && lane < EMBQ_LANES; lane++, index++) {
+        if (u->cursor[lane]) sq.bind_int64(s, index, u->cursor[lane]);
+        else sq.bind_null(s, index);
+    }
+    for (size_t i = 0; s && i < sizeof counters / sizeof *counters; i++)
+        sq.bind_int64(s, index++, counters[i]);
+    return statement_run(e, s);
+}
+
+int channels_flush(struct engine *e) {
+    if (runs_flush(e) < 0) return -1;
+    for (struct channel *c = e->used; c; c = c->next_used) {
+        if (c->dirty && statement_do(e, ST_CHANNEL_WRITE, 0,
+                                     INTS(c->id, c->next_sequence, c->sent, c->sent_bytes)) < 0)
+            return -1;
+        if (c->sub_dirty && subscription_write(e, c) < 0) return -1;
+        c->dirty = c->sub_dirty = 0;
+    }
+    return e->storage_error ? -1 : 0;
+}
+
+void channels_free(struct engine *e) {
+    for (int i = 0; i < CHANNEL_BUCKETS; i++) {
+        for (struct channel *c = e->channels[i], *next; c; c = next) {
+            next = c->next;
+            free(c->name);
+            free(c->options.dead_letter);
+            free(c);
+        }
+        e->channels[i] = NULL;
+    }
+    e->used = NULL;
+}

@@ -1,0 +1,75 @@
+/* Checkpoints: by the keeper, in idle gaps first, so that no caller's commit pays for them.
+ *
+ * SQLite 3.7.0 to 3.51.2 has a race between a checkpoint and a writer that starts the WAL over
+ * (sqlite.org/wal.html, "the WAL-reset bug"). It cannot happen while another connection holds a
+ * read transaction on a WAL that is not empty, so a step beside the writers holds one; the
+ * completing one holds the write lock, behind which nobody can start the WAL over.
+ * No TRUNCATE and no RESTART: overwriting a WAL costs half of appending to it.
+ */
+#include "statement.h"
+
+#define IDLE_BYTES ((int64_t)1 << 20)   /* worth a step in an idle gap */
+#define BUSY_BYTES ((int64_t)16 << 20)  /* worth a step beside writers */
+#define WAL_BYTES ((int64_t)32 << 20)   /* from here on the WAL should start over */
+#define WAL_BYTES_MAX ((int64_t)64 << 20) /* and here it must, whatever it costs */
+#define COMPLETE_BYTES ((int64_t)2 << 20) /* little enough to be done under the write lock */
+
+static int64_t frame_bytes(const struct engine *e, uint32_t frames) {
+    return (int64_t)frames * (wal_page_size(&e->wal) + 24);
+}
+
+static int64_t pending_bytes(const struct engine *e) {
+    uint32_t frames = wal_frames(&e->wal), done = wal_backfilled(&e->wal);
+    return frames > done ? frame_bytes(e, frames - done) : 0;
+}
+
+int checkpoint_due(const struct engine *e, int idle) {
+    if (e->completing || e->failed) return 0;
+    return e->sync_failed || pending_bytes(e) >= (idle ? IDLE_BYTES : BUSY_BYTES);
+}
+
+/* A PASSIVE checkpoint; how many frames are left, or -1. */
+static int64_t checkpoint_passive(struct engine *e) {
+    int frames = 0, done = 0;
+    int result = sq.wal_checkpoint_v2(e->checkpoint_db, "main", SQLITE_CHECKPOINT_PASSIVE,
+                                      &frames, &done);
+    if (result != SQLITE_OK) return -1; /* busy: another process is at it */
+    e->checkpoints++;
+    return frames - done;
+}
+
+static void complete_stage(struct engine *e) {
+    struct op *op = op_new(e->keeper_broker, OP_CHECKPOINT, 0, 0, 0);
+    if (!op) return;
+    op->nowait = op->seen = 1;
+    e->completing = 1;
+    if (ring_stage(e, op) < 0) e->completing = 0;
+    op_release(op);
+}
+
+void checkpoint_step(struct engine *e) {
+    int result;
+    pthread_mutex_lock(&e->read_mutex);
+    sqlite3_stmt *begin = statement_get(e->read_statements, ST_READ_BEGIN, 0, &result);
+    sqlite3_stmt *look = statement_get(e->read_statements, ST_META_READ, 0, &result);
+    sqlite3_stmt *commit = statement_get(e->read_statements, ST_COMMIT, 0, &result);
+    if (begin && look && commit) {
+        sq.step(begin);
+        sq.reset(begin);
+        int holds = sq.step(look) == SQLITE_ROW && wal_frames(&e->wal) > 0;
+        sq.reset(look);
+        if (holds) checkpoint_passive(e);
+        sq.step(commit);
+        sq.reset(commit);
+    }
+    pthread_mutex_unlock(&e->read_mutex);
+    int64_t wal = frame_bytes(e, wal_frames(&e->wal));
+    int starts_over = wal >= WAL_BYTES && pending_bytes(e) <= COMPLETE_BYTES;
+    if (starts_over || wal >= WAL_BYTES_MAX || e->sync_failed) complete_stage(e);
+}
+
+int64_t checkpoint_complete(struct engine *e) {
+    e->completing = 0;
+    if (checkpoint_passive(e) == 0) e->sync_failed = 0; /* what was in doubt is in the database */
+    return 0;
+}

@@ -1,0 +1,230 @@
+/* Claiming: which messages a consumer gets next. See store.h and, for the order, DESIGN in
+ * ARCHITECTURE.md: due retries go before new messages, but at least one hand-out in eight is
+ * new; a suspect goes alone, and only one of them is in flight in a process.
+ */
+#include "store.h"
+
+#include <string.h>
+
+#define LANE EMBQ_LANE_DEFAULT
+#define FAR_MS ((int64_t)3600 * 1000)
+
+/* One claim under way. */
+struct claim {
+    struct engine *e;
+    struct channel *c;
+    struct op *op;
+    int64_t limit, count;
+    int64_t now_ms, wall_ms, deadline_ms;
+};
+
+static int claim_is_full(const struct claim *k) {
+    return k->count >= k->limit || k->op->out.size > EMBQ_BATCH_BYTES;
+}
+
+static int64_t new_first(const struct channel *c) {
+    int64_t cursor = c->sub.cursor[LANE];
+    return cursor ? cursor : message_id(c->id, LANE, 0);
+}
+
+static int64_t new_last(const struct channel *c) {
+    return message_id(c->id, LANE, c->next_sequence - 1);
+}
+
+/* How many new messages there are, counting to `most`. */
+static int64_t new_count(struct claim *k, int64_t most) {
+    int64_t from = new_first(k->c), to = new_last(k->c);
+    if (from >= to) return 0;
+    return statement_int(k->e, ST_MESSAGE_COUNT, k->c->shard, INTS(from, to, most), 0);
+}
+
+static void count_delivered(struct claim *k, int64_t receive_count) {
+    k->count++;
+    k->c->sub.delivered++;
+    k->c->sub.redelivered += receive_count > 1;
+    k->c->sub_dirty = 1;
+}
+
+/* ---- retries: rows of embq_delivery that wait ---- */
+
+static int retry_take(struct claim *k, int64_t message) {
+    struct engine *e = k->e;
+    struct delivery d;
+    int found = delivery_read(e, k->c, message, &d);
+    sqlite3_stmt *row = statement_ints(e, ST_MESSAGE_READ, k->c->shard, INTS(message));
+    if (found <= 0 || statement_step(e, row) <= 0) {
+        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT;
+        return -1;
+    }
+    d.receive_count++;
+    d.token = token_new();
+    d.deadline_ms = k->deadline_ms;
+    if (!d.first_at_ms) d.first_at_ms = k->wall_ms;
+    const struct delivered given = {0, d.token, message, d.receive_count};
+    message_pack(e, row, &given, k->op);
+    sq.reset(row);
+    count_delivered(k, d.receive_count);
+    if (k->op->flags & EMBQ_CLAIM_AUTO_ACK) {
+        k->c->sub.acked++;
+        return delivery_remove(e, k->c, &d);
+    }
+    if (d.suspect) e->suspect = (struct suspect){message, d.token, d.deadline_ms};
+    return delivery_store(e, k->c, &d, e->slot);
+}
+
+/* The messages that wait and are due, earliest first; how many, or -1. */
+static int64_t retries_find(struct claim *k, int suspect, int64_t limit, int64_t *messages,
+                            int64_t *first_due) {
+    sqlite3_stmt *s = statement_ints(k->e, ST_DELIVERY_RETRIES, 0,
+                                     INTS(k->c->sub.id, LANE, suspect, k->wall_ms, limit));
+    int64_t count = 0;
+    int more;
+    while ((more = statement_step(k->e, s)) > 0) {
+        if (count == 0) *first_due = sq.column_int64(s, 1);
+        messages[count++] = sq.column_int64(s, 0);
+    }
+    return more < 0 ? -1 : count;
+}
+
+static int suspect_in_flight(const struct claim *k) {
+    return k->e->suspect.token && k->now_ms < k->e->suspect.deadline_ms;
+}
+
+/* Give the next one to new messages when retries had their turns and there is a new one. */
+static int turn_of_new(const struct claim *k, int64_t available) {
+    return available > 0 && k->c->retries_in_row >= EMBQ_RETRIES_IN_A_ROW;
+}
+
+/* Retries, by the rules above. Returns how many new messages may follow, or -1. */
+static int64_t retries_claim(struct claim *k) {
+    int64_t plain[EMBQ_RUN_IDS], suspect = 0, due = 0, suspect_due = 0;
+    if (!k->c->sub.waiting) return k->limit;
+    int64_t retries = retries_find(k, 0, k->limit, plain, &due);
+    int64_t suspects = suspect_in_flight(k) ? 0 : retries_find(k, 1, 1, &suspect, &suspect_due);
+    int64_t fresh = new_count(k, k->limit);
+    if (retries < 0 || suspects < 0 || k->e->storage_error) return -1;
+    if (suspects && !(k->op->flags & CLAIM_NO_SUSPECT) && !turn_of_new(k, fresh)) {
+        int first = !retries || suspect_due < due || (suspect_due == due && suspect < plain[0]);
+        if (first) {
+            k->c->retries_in_row++;
+            return retry_take(k, suspect) < 0 ? -1 : 0;
+        }
+    }
+    k->op->suspect_due = suspects > 0;
+    int64_t taken = 0, left = 0;
+    while (taken + left < k->limit && (taken < retries || left < fresh)) {
+        if (taken < retries && !turn_of_new(k, fresh - left)) {
+            taken++;
+            k->c->retries_in_row++;
+        } else {
+            left++;
+            k->c->retries_in_row = 0;
+        }
+    }
+    for (int64_t i = 0; i < taken && !claim_is_full(k); i++)
+        if (retry_take(k, plain[i]) < 0) return -1;
+    return left;
+}
+
+/* ---- new messages: a run ---- */
+
+/* Read rows beyond the cursor into the answer; their ids and sizes, how many, or -1. Run and
+ * token stand in each receipt, so they are known before the run's span is. */
+static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t token,
+                        int64_t *ids, uint32_t *sizes) {
+    struct engine *e = k->e;
+    sqlite3_stmt *s = statement_ints(e, ST_MESSAGE_RANGE, k->c->shard,
+                                     INTS(new_first(k->c), new_last(k->c), most));
+    int64_t count = 0;
+    int more;
+    while ((more = statement_step(e, s)) > 0) {
+        int64_t id = sq.column_int64(s, 0);
+        if (count && id - ids[0] >= EMBQ_RUN_IDS) break;
+        const struct delivered given = {run, token, id, 1};
+        message_pack(e, s, &given, k->op);
+        ids[count] = id;
+        sizes[count++] = (uint32_t)sq.column_bytes(s, 8);
+        if (k->op->out.size > EMBQ_BATCH_BYTES || k->op->out.failed) break;
+    }
+    if (more > 0) sq.reset(s);
+    return more < 0 ? -1 : count;
+}
+
+static int new_auto_ack(struct claim *k, const int64_t *ids, const uint32_t *sizes,
+                        int64_t count) {
+    for (int64_t i = 0; i < count; i++) k->c->sub.removed_bytes += sizes[i];
+    k->c->sub.removed += count;
+    k->c->sub.acked += count;
+    return statement_do(k->e, ST_MESSAGE_DELETE_RANGE, k->c->shard,
+                        INTS(ids[0], ids[count - 1]));
+}
+
+static int new_claim(struct claim *k, int64_t most) {
+    struct engine *e = k->e;
+    struct channel *c = k->c;
+    int64_t ids[EMBQ_RUN_IDS];
+    uint32_t sizes[EMBQ_RUN_IDS];
+    if (most <= 0 || new_first(c) >= new_last(c)) return 0;
+    int auto_ack = k->op->flags & EMBQ_CLAIM_AUTO_ACK;
+    int64_t run = run_new_id(e, k->deadline_ms), token = token_new();
+    int64_t count = new_read(k, most, run, token, ids, sizes);
+    if (count <= 0) {
+        if (count == 0) c->sub.cursor[LANE] = new_last(c); /* nothing is there any more */
+        c->sub_dirty = 1;
+        return (int)count;
+    }
+    c->sub.cursor[LANE] = ids[count - 1];
+    c->retries_in_row = 0;
+    for (int64_t i = 0; i < count; i++) count_delivered(k, 1);
+    if (auto_ack) return new_auto_ack(k, ids, sizes, count);
+    struct run *r = run_new(e, c, run, token, ids[0], ids[count - 1]);
+    if (!r) return -1;
+    for (int64_t i = 0; i < count; i++) run_hold(r, ids[i], sizes[i]);
+    c->sub.in_flight += count;
+    return 0;
+}
+
+/* ---- nothing there: when to look again ---- */
+
+static int64_t min_wait(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t next_due_ms(struct claim *k) {
+    int64_t next = FAR_MS;
+    if (k->e->next_deadline_ms != INT64_MAX)
+        next = k->e->next_deadline_ms - k->now_ms; /* of any queue: it may be ours */
+    if (k->c->sub.waiting) {
+        int64_t due = statement_int(k->e, ST_DELIVERY_NEXT_DUE, 0,
+                                    INTS(k->c->sub.id, LANE, 0, k->wall_ms), INT64_MAX);
+        if (due != INT64_MAX) next = min_wait(next, due - k->wall_ms);
+        if (suspect_in_flight(k))
+            next = min_wait(next, k->e->suspect.deadline_ms - k->now_ms);
+    }
+    return next < 0 ? 0 : min_wait(next, FAR_MS);
+}
+
+int64_t claim_run(struct engine *e, struct op *op) {
+    struct claim k = {.e = e, .op = op, .limit = op->limit};
+    op->out.size = op->receipts.size = 0;
+    op->suspect_due = 0;
+    if (leases_expire(e) < 0) return -1;
+    k.c = channel_get(e, op->channel);
+    if (!k.c) return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
+    if (k.limit > EMBQ_RUN_IDS) k.limit = EMBQ_RUN_IDS;
+    if (k.c->options.max_receives == 1) k.limit = 1; /* blame nobody's neighbours */
+    k.now_ms = clock_boot_ms();
+    k.wall_ms = clock_wall_ms();
+    k.deadline_ms = k.now_ms + k.c->options.visibility_timeout_ms;
+    op->taken_deadline_ms = k.deadline_ms;
+    pack_array(&op->out, 0);
+    int64_t fresh = retries_claim(&k);
+    if (fresh < 0 || (!claim_is_full(&k) && new_claim(&k, fresh) < 0)) return -1;
+    if (op->out.failed || op->receipts.failed) {
+        e->storage_error = SQLITE_NOMEM;
+        return -1;
+    }
+    pack_array_count(&op->out, 0, (uint32_t)k.count);
+    if (!k.count) op->next_due_us = clock_real_us() + next_due_ms(&k) * 1000;
+    return e->storage_error ? -1 : k.count;
+}

@@ -1,0 +1,115 @@
+/* The engine's connections: opened with the same pragmas, closed without a checkpoint when a
+ * fork is coming. See connection.h. */
+#include "connection.h"
+
+#include "statement.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SETUP_TRIES 2000 /* a millisecond each */
+
+/* Every pragma of a connection of ours, with its reason. */
+static const char *const pragmas[] = {
+    /* Commits need no fsync of their own: lead_sync() does one for all that need it. */
+    "pragma synchronous = normal",
+    /* Debian's default of ON makes deletes of large rows 18 times slower; FAST still clears
+     * what lies in pages that are written anyway. */
+    "pragma secure_delete = fast",
+    /* A page written early cannot be taken back; a large group must not hit the file before
+     * its commit. */
+    "pragma cache_spill = off",
+    /* A truncated or failing file must be an error, not a SIGBUS. */
+    "pragma mmap_size = 0",
+    /* Views and triggers in a file that we did not make must not run functions. */
+    "pragma trusted_schema = off",
+    /* 16 MiB: the tail of a few queues, and the inner pages of their backlogs. */
+    "pragma cache_size = -16384",
+};
+
+static int pragma_run(sqlite3 *db, const char *text, const char *path) {
+    int result = sq.exec(db, text, NULL, NULL, NULL);
+    return result == SQLITE_OK ? 0 : error_sqlite(db, result, path);
+}
+
+static int connection_open(const char *path, sqlite3 **db) {
+    int result = sq.open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    if (result != SQLITE_OK) return error_sqlite(*db, result, path);
+    sq.extended_result_codes(*db, 1);
+    sq.wal_autocheckpoint(*db, 0); /* checkpoint.c does it, where nobody waits for it */
+    for (size_t i = 0; i < sizeof pragmas / sizeof *pragmas; i++) {
+        int code = pragma_run(*db, pragmas[i], path);
+        if (code < 0) return code;
+    }
+    return 0;
+}
+
+/* ---- the schema ---- */
+
+static int schema_check(sqlite3 *db, const char *path) {
+    sqlite3_stmt *s = NULL;
+    int result = sq.prepare_v3(db, "select schema_version\nfrom embq_meta", -1, 0, &s, NULL);
+    if (result == SQLITE_ERROR) return EMBQ_NO_SCHEMA; /* no such table */
+    if (result == SQLITE_OK) result = sq.step(s);
+    int64_t version = result == SQLITE_ROW ? sq.column_int64(s, 0) : 0;
+    int code = result == SQLITE_ROW || result == SQLITE_DONE ? 0
+                                                             : error_sqlite(db, result, path);
+    sq.finalize(s);
+    if (code < 0) return code;
+    if (version > EMBQ_SCHEMA_VERSION)
+        return error_set(EMBQ_SCHEMA_TOO_NEW,
+                         "%s: its schema is version %lld, this embq knows %d", path,
+                         (long long)version, EMBQ_SCHEMA_VERSION);
+    return version < EMBQ_SCHEMA_VERSION ? EMBQ_NO_SCHEMA : 0;
+}
+
+static int is_wal(sqlite3 *db) {
+    sqlite3_stmt *s = NULL;
+    int yes = 0;
+    if (sq.prepare_v3(db, "pragma journal_mode = wal", -1, 0, &s, NULL) == SQLITE_OK &&
+        sq.step(s) == SQLITE_ROW)
+        yes = !strcmp((const char *)sq.column_text(s, 0), "wal");
+    sq.finalize(s);
+    return yes;
+}
+
+/* Another process may be opening, recovering or closing the file this very moment. */
+static int schema_wait(sqlite3 *db, const char *path) {
+    int code = EMBQ_BUSY;
+    for (int i = 0; i < SETUP_TRIES && code == EMBQ_BUSY; i++) {
+        code = schema_check(db, path);
+        if (code == 0 && !is_wal(db))
+            code = error_set(EMBQ_BUSY, "%s: it could not be set to WAL mode", path);
+        if (code == EMBQ_BUSY) usleep(1000);
+    }
+    return code;
+}
+
+int connections_open(struct engine *e) {
+    int code;
+    if ((code = connection_open(e->path, &e->db)) < 0) return code;
+    if ((code = schema_wait(e->db, e->path)) < 0) return code;
+    if ((code = connection_open(e->path, &e->read_db)) < 0) return code;
+    if ((code = connection_open(e->path, &e->checkpoint_db)) < 0) return code;
+    sq.busy_timeout(e->read_db, e->busy_timeout_ms); /* readers wait only for a recovery */
+    e->statements = statements_new(e->db);
+    e->read_statements = statements_new(e->read_db);
+    if (!e->statements || !e->read_statements)
+        return error_set(EMBQ_NO_MEMORY, "%s: no memory", e->path);
+    return wal_index_map(e->db, &e->wal);
+}
+
+void connections_close(struct engine *e, int checkpoint) {
+    sqlite3 **all[] = {&e->checkpoint_db, &e->read_db, &e->db};
+    e->wal.words = NULL;
+    statements_free(e->statements);
+    statements_free(e->read_statements);
+    e->statements = e->read_statements = NULL;
+    for (int i = 0; i < 3; i++) {
+        if (!checkpoint && *all[i])
+            sq.db_config(*all[i], SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
+        if (*all[i]) sq.close(*all[i]);
+        *all[i] = NULL;
+    }
+}

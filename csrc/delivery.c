@@ -1,0 +1,116 @@
+/* Deliveries: the states of a message after its first hand-out. See store.h.
+ *
+ *     held --nack--> waiting (due by the retry policy) --claim--> held
+ *     held --expiry, death--> waiting, suspect: due at once, the token kept --claim--> held
+ *     held --give back--> waiting: due before all others, uncounted
+ *     held, or suspect and not claimed again --ack--> gone   --reject--> dead letter
+ */
+#include "store.h"
+
+#include <string.h>
+
+struct delivery delivery_of_run(struct run *r, int64_t message) {
+    struct delivery d = {.message = message, .run = r, .receive_count = 1, .token = r->token,
+                         .owner = r->owner, .deadline_ms = run_deadline_ms(r->id),
+                         .first_at_ms = r->claimed_at_ms};
+    return d;
+}
+
+int delivery_read(struct engine *e, struct channel *c, int64_t message, struct delivery *d) {
+    sqlite3_stmt *s = statement_ints(e, ST_DELIVERY_READ, 0, INTS(c->sub.id, message));
+    int found = statement_step(e, s);
+    if (found <= 0) return found;
+    *d = (struct delivery){.message = message, .stored = 1};
+    d->suspect = (int)sq.column_int64(s, 0);
+    d->due_at_ms = sq.column_int64(s, 1);
+    d->receive_count = sq.column_int64(s, 2);
+    d->token = sq.column_int64(s, 3);
+    d->owner = sq.column_int64(s, 4);
+    d->deadline_ms = sq.column_int64(s, 5);
+    d->first_at_ms = sq.column_int64(s, 6);
+    sq.reset(s);
+    return 1;
+}
+
+/* Count it out of the state that it is in. */
+static void delivery_leave(struct channel *c, struct delivery *d, enum member how) {
+    if (d->run) run_set(d->run, d->message, how);
+    d->run = NULL;
+    if (d->owner) c->sub.in_flight--;
+    else c->sub.waiting--;
+    c->sub_dirty = 1;
+}
+
+static void bind_or_null(sqlite3_stmt *s, int index, int64_t value) {
+    if (value) sq.bind_int64(s, index, value);
+    else sq.bind_null(s, index);
+}
+
+int delivery_store(struct engine *e, struct channel *c, struct delivery *d, int64_t owner) {
+    delivery_leave(c, d, MEMBER_LEFT);
+    d->owner = owner;
+    if (owner) c->sub.in_flight++;
+    else c->sub.waiting++;
+    sqlite3_stmt *s = statement(e, d->stored ? ST_DELIVERY_WRITE : ST_DELIVERY_INSERT, 0);
+    if (!s) return -1;
+    sq.bind_int64(s, 1, c->sub.id);
+    sq.bind_int64(s, 2, d->message);
+    sq.bind_int64(s, 3, EMBQ_LANE_DEFAULT);
+    sq.bind_int64(s, 4, d->suspect);
+    sq.bind_int64(s, 5, d->due_at_ms);
+    sq.bind_int64(s, 6, d->receive_count);
+    bind_or_null(s, 7, d->token);
+    bind_or_null(s, 8, owner);
+    if (owner) sq.bind_int64(s, 9, d->deadline_ms);
+    else sq.bind_null(s, 9);
+    bind_or_null(s, 10, d->first_at_ms);
+    bind_slice(s, 11, d->error);
+    if (statement_run(e, s) < 0) return -1;
+    d->stored = 1;
+    if (owner) leases_note(e, d->deadline_ms);
+    else channel_offer(e, c); /* also when it is due later: a sleeper must look again */
+    return 0;
+}
+
+static int delivery_delete(struct engine *e, struct channel *c, const struct delivery *d) {
+    if (!d->stored) return 0;
+    return statement_do(e, ST_DELIVERY_DELETE, 0, INTS(c->sub.id, d->message));
+}
+
+int delivery_remove(struct engine *e, struct channel *c, struct delivery *d) {
+    int of_run = d->run != NULL;
+    delivery_leave(c, d, MEMBER_ACKED);
+    c->sub.removed++;
+    if (of_run) return 0; /* runs_flush() deletes the message, in stretches */
+    int64_t size = message_remove(e, c, d->message);
+    if (size < 0) return -1;
+    c->sub.removed_bytes += size;
+    return delivery_delete(e, c, d);
+}
+
+int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
+                  const char *reason, struct slice error) {
+    struct burial b = {reason, error, d->receive_count, d->first_at_ms};
+    delivery_leave(c, d, MEMBER_LEFT);
+    int64_t size = message_bury(e, c, d->message, &b);
+    if (size < 0) return -1;
+    c->sub.removed++;
+    c->sub.removed_bytes += size;
+    c->sub.dead++;
+    return delivery_delete(e, c, d);
+}
+
+int delivery_is_last(const struct channel *c, const struct delivery *d) {
+    return c->options.dead_letter && d->receive_count >= c->options.max_receives;
+}
+
+int delivery_expire(struct engine *e, struct channel *c, struct delivery *d) {
+    const struct slice none = {NULL, 0};
+    c->sub.expired++;
+    if (delivery_is_last(c, d)) return delivery_bury(e, c, d, "max_receives", none);
+    d->suspect = 1;
+    /* Due at once, whatever the wall clock does; among suspects the least often handed out
+     * goes first, so that one that always kills does not hide the innocent behind it. */
+    d->due_at_ms = d->receive_count;
+    return delivery_store(e, c, d, 0);
+}

@@ -1,0 +1,336 @@
+/* The engine: one file, open in this process. Opening, closing, forking.
+ *
+ * Engines are found by the file's device and inode, so two spellings of one path give one
+ * engine. `attached` means: connections, descriptors, slot and keeper are there. A fork
+ * detaches before and attaches after, so does the last close; everything else that an engine
+ * holds survives that.
+ */
+#include "connection.h"
+#include "store.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAP_US 200
+#define FORK_WAIT_US 1000000
+#define ROLE_WAIT_US 10000000
+
+static struct engine *engines; /* under registry_mutex, which also serialises attaching */
+static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- attaching ---- */
+
+static void file_close(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+static int file_open(const struct engine *e, int *fd) {
+    if (*fd < 0) *fd = wal_file_open(e->path);
+    return *fd < 0 ? *fd : 0;
+}
+
+static int files_open(struct engine *e) {
+    struct stat s;
+    int code;
+    if ((code = file_open(e, &e->wal_fd)) < 0 || (code = file_open(e, &e->gate_fd)) < 0 ||
+        (code = file_open(e, &e->life_fd)) < 0)
+        return code;
+    /* An empty -wal may be new, and its name not yet durable. */
+    return fstat(e->wal_fd, &s) == 0 && s.st_size == 0 ? directory_sync(e->path) : 0;
+}
+
+static int engine_register(struct engine *e) {
+    struct op *op = op_new(e->keeper_broker, OP_REGISTER, 0, 0, 0);
+    if (!op) return EMBQ_NO_MEMORY;
+    op->deadline_us = clock_real_us() + (int64_t)e->busy_timeout_ms * 1000;
+    int64_t result = ring_call(e, op);
+    while (result == EMBQ_INTERRUPTED) /* it is short: the signal's handler runs after it */
+        result = ring_resume(e, ring_pop_pending());
+    return (int)result;
+}
+
+/* Everything that a fork must not copy: threads, connections, the gate. Guard, life lock and
+ * slot stay: to other processes we never went away. */
+static void engine_rest(struct engine *e, int checkpoint) {
+    keeper_stop(e);
+    pthread_mutex_lock(&e->mutex);
+    e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = e->completing = 0;
+    pthread_mutex_unlock(&e->mutex);
+    runs_drop(e);
+    e->epoch++;
+    memset(&e->left, 0, sizeof e->left);
+    memset(e->absent, 0, sizeof e->absent);
+    connections_close(e, checkpoint);
+    file_close(&e->wal_fd);
+    file_close(&e->gate_fd);
+    e->attached = 0;
+}
+
+static void engine_detach(struct engine *e) {
+    if (e->guard) guard_unlock(e->guard); /* the last close needs the lock */
+    engine_rest(e, 1);
+    file_close(&e->life_fd);
+    e->guard = NULL;
+    e->slot = 0;
+}
+
+static int engine_attach(struct engine *e) {
+    int rested = e->slot != 0;
+    int code = e->guard ? 0 : guard_open(e->path, 0, &e->guard);
+    if (code == 0) code = connections_open(e);
+    if (code == 0 && !rested) code = guard_lock(e->guard);
+    if (code == 0) code = files_open(e);
+    if (code == 0) code = keeper_start(e);
+    if (code == 0 && !rested) code = engine_register(e);
+    if (code == 0) e->attached = 1;
+    else engine_detach(e);
+    return code;
+}
+
+static int has_role(const struct engine *e) {
+    return (e->leading && !e->keeper_leads) || (e->syncing && !e->keeper_syncs) ||
+           ATOMIC_LOAD(&e->watching) > 0;
+}
+
+/* Give roles no more and wait until nobody has one: 1 when it came so far. */
+static int engine_quiesce(struct engine *e, int64_t limit_us) {
+    int64_t end = clock_real_us() + limit_us;
+    pthread_mutex_lock(&e->mutex);
+    e->stopping = 1;
+    for (;;) {
+        if (!has_role(e) || clock_real_us() >= end) break;
+        pthread_mutex_unlock(&e->mutex);
+        watch_kick(e);
+        usleep(NAP_US);
+        pthread_mutex_lock(&e->mutex);
+    }
+    int quiet = !has_role(e);
+    pthread_mutex_unlock(&e->mutex);
+    return quiet;
+}
+
+static void engine_resume(struct engine *e) {
+    pthread_mutex_lock(&e->mutex);
+    e->stopping = 0;
+    ring_pass_on(e);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+/* ---- making ---- */
+
+static struct engine *engine_new(const char *path, struct guard *guard, int busy_timeout_ms) {
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e) return NULL;
+    e->path = strdup(path);
+    e->keeper_broker = calloc(1, sizeof *e->keeper_broker);
+    if (!e->path || !e->keeper_broker) {
+        free(e->path);
+        free(e->keeper_broker);
+        free(e);
+        return NULL;
+    }
+    e->keeper_broker->engine = e;
+    e->guard = guard;
+    e->busy_timeout_ms = busy_timeout_ms;
+    e->wal_fd = e->gate_fd = e->life_fd = -1;
+    e->epoch = 1;
+    pthread_mutex_init(&e->mutex, NULL);
+    pthread_mutex_init(&e->read_mutex, NULL);
+    ring_init(e);
+    e->next = engines;
+    engines = e;
+    return e;
+}
+
+static void engine_free(struct engine *e) {
+    for (struct engine **at = &engines; *at; at = &(*at)->next)
+        if (*at == e) {
+            *at = e->next;
+            break;
+        }
+    runs_drop(e);
+    channels_free(e);
+    pthread_mutex_destroy(&e->mutex);
+    pthread_mutex_destroy(&e->read_mutex);
+    free(e->keeper_broker);
+    free(e->path);
+    free(e);
+}
+
+static struct engine *engine_find(const struct guard *guard) {
+    for (struct engine *e = engines; e; e = e->next)
+        if (e->guard == guard && !e->failed) return e;
+    return NULL;
+}
+
+static int broker_make(struct engine *e, int flags, int busy_timeout_ms, embq_ref *out) {
+    struct broker *b = calloc(1, sizeof *b);
+    if (!b) return error_set(EMBQ_NO_MEMORY, "%s: no memory", e->path);
+    b->engine = e;
+    b->full = (flags & EMBQ_OPEN_FULL) != 0;
+    b->busy_timeout_ms = busy_timeout_ms;
+    e->refs++;
+    e->handles++;
+    *out = (embq_ref)b;
+    return 0;
+}
+
+static int open_locked(const char *path, int flags, int busy_timeout_ms, embq_ref *broker) {
+    struct guard *guard;
+    int code = guard_open(path, flags & EMBQ_OPEN_CREATE, &guard);
+    if (code < 0) return code;
+    /* SQLite follows symbolic links before it names the -wal; so must we. */
+    char real[PATH_MAX];
+    if (!realpath(path, real))
+        return error_set(EMBQ_NOT_FOUND, "%s: %s", path, strerror(errno));
+    struct engine *e = engine_find(guard);
+    if (!e) e = engine_new(real, guard, busy_timeout_ms);
+    if (!e) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
+    if (!e->attached) code = engine_attach(e);
+    if (code == 0) code = broker_make(e, flags, busy_timeout_ms, broker);
+    if (code < 0 && !e->handles) engine_free(e);
+    return code;
+}
+
+int embq_open(const char *path, int flags, int busy_timeout_ms, embq_ref *broker) {
+    pthread_mutex_lock(&registry_mutex);
+    guard_collect();
+    int code = open_locked(path, flags, busy_timeout_ms, broker);
+    pthread_mutex_unlock(&registry_mutex);
+    return code;
+}
+
+/* ---- in use ---- */
+
+static int engine_attach_again(struct engine *e) {
+    pthread_mutex_lock(&registry_mutex);
+    int code = e->attached ? 0 : engine_attach(e);
+    pthread_mutex_unlock(&registry_mutex);
+    return code;
+}
+
+int engine_enter(struct broker *b) {
+    struct engine *e = b->engine;
+    int code = 0;
+    pthread_mutex_lock(&e->mutex);
+    while (!e->attached && !b->closed && code == 0) {
+        pthread_mutex_unlock(&e->mutex);
+        code = engine_attach_again(e);
+        pthread_mutex_lock(&e->mutex);
+    }
+    if (b->closed) code = error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
+    else if (e->failed)
+        code = error_set(e->failed, "%s: an earlier write failed; close it and open it again",
+                         e->path);
+    if (code == 0) e->in_calls++;
+    pthread_mutex_unlock(&e->mutex);
+    return code;
+}
+
+void engine_leave(struct engine *e) {
+    pthread_mutex_lock(&e->mutex);
+    e->in_calls--;
+    pthread_mutex_unlock(&e->mutex);
+}
+
+/* ---- closing ---- */
+
+/* All that this broker staged, stored; then nothing of it waits any more. */
+static int broker_end(struct broker *b) {
+    struct engine *e = b->engine;
+    int code = e->attached && !e->failed ? embq_flush((embq_ref)b, -1) : 0;
+    pthread_mutex_lock(&e->mutex);
+    b->closed = 1;
+    error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path);
+    ring_fail(e, b, EMBQ_CLOSED, 1);
+    pthread_mutex_unlock(&e->mutex);
+    return code;
+}
+
+static void engine_wait_for_calls(struct engine *e) {
+    int64_t end = clock_real_us() + ROLE_WAIT_US;
+    pthread_mutex_lock(&e->mutex);
+    while (e->in_calls > 0 && clock_real_us() < end) {
+        pthread_mutex_unlock(&e->mutex);
+        watch_kick(e);
+        usleep(NAP_US);
+        pthread_mutex_lock(&e->mutex);
+    }
+    pthread_mutex_unlock(&e->mutex);
+}
+
+int embq_close(embq_ref broker) {
+    struct broker *b = broker_of(broker);
+    struct engine *e = b->engine;
+    char text[sizeof b->first_error] = "";
+    if (b->closed) return 0;
+    int code = broker_end(b);
+    if (code < 0) snprintf(text, sizeof text, "%s", error_text());
+    pthread_mutex_lock(&registry_mutex);
+    if (--e->refs == 0 && e->attached) {
+        engine_wait_for_calls(e);
+        engine_quiesce(e, ROLE_WAIT_US);
+        engine_detach(e);
+        e->stopping = 0;
+    }
+    pthread_mutex_unlock(&registry_mutex);
+    return code < 0 ? error_set(code, "%s", text) : 0;
+}
+
+void embq_broker_free(embq_ref broker) {
+    struct broker *b = broker_of(broker);
+    struct engine *e = b->engine;
+    embq_close(broker);
+    pthread_mutex_lock(&registry_mutex);
+    if (--e->handles == 0) engine_free(e);
+    pthread_mutex_unlock(&registry_mutex);
+    free(b);
+}
+
+/* ---- forking: the connections must be closed in the parent while the child is made ---- */
+
+void embq_before_fork(void) {
+    pthread_mutex_lock(&registry_mutex);
+    for (struct engine *e = engines; e; e = e->next) {
+        e->forking = e->attached;
+        if (e->attached && engine_quiesce(e, FORK_WAIT_US)) engine_rest(e, 0);
+    }
+}
+
+void embq_after_fork_parent(void) {
+    for (struct engine *e = engines; e; e = e->next) {
+        if (!e->forking) continue;
+        e->forking = 0;
+        if (!e->attached) engine_attach(e); /* a failure shows at the next call */
+        engine_resume(e);
+    }
+    pthread_mutex_unlock(&registry_mutex);
+}
+
+static void engine_forget_parent(struct engine *e) {
+    file_close(&e->life_fd); /* a copy: the lock is the parent's as long as that lives */
+    /* Still attached: the parent could not come to rest in time. Its connections must be
+     * neither used nor closed here. */
+    if (e->attached)
+        e->failed = error_set(EMBQ_CLOSED, "%s: forked in the middle of a write", e->path);
+    e->guard = NULL;
+    e->attached = e->keeper_runs = e->stopping = e->forking = e->in_calls = 0;
+    e->watching = e->space_waiters = e->keeper_sleeps = 0;
+    e->slot = 0;
+    memset(e->watchers, 0, sizeof e->watchers);
+    e->consumers = NULL; /* what was prefetched is the parent's */
+    pthread_mutex_init(&e->mutex, NULL);
+    pthread_mutex_init(&e->read_mutex, NULL);
+    ring_init(e); /* and so is what was staged */
+}
+
+void embq_after_fork_child(void) {
+    pthread_mutex_init(&registry_mutex, NULL);
+    guard_forget_all();
+    for (struct engine *e = engines; e; e = e->next) engine_forget_parent(e);
+}

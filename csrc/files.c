@@ -1,0 +1,235 @@
+/* Descriptors and locks beside SQLite's own. See files.h. */
+#include "embq.h"
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* SQLite's locking bytes: the first shared one and their number (sqlite3 file format, 1.3). */
+#define SHARED_FIRST 0x40000002
+#define SHARED_SIZE 510
+#define LIFE_BASE ((off_t)1 << 62)
+#define HEADER_SIZE 16
+
+static struct guard *guards; /* under guards_mutex */
+static pthread_mutex_t guards_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int lock_range(int fd, int command, short type, off_t start, off_t length) {
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
+                         .l_len = length};
+    return fcntl(fd, command, &lock);
+}
+
+#ifdef F_OFD_SETLK
+static int lock_shared(int fd, off_t start, off_t length) {
+    return lock_range(fd, F_OFD_SETLK, F_RDLCK, start, length);
+}
+
+static int unlock(int fd, off_t start, off_t length) {
+    return lock_range(fd, F_OFD_SETLK, F_UNLCK, start, length);
+}
+#else /* without OFD locks there is no guard: the fence remains */
+static int lock_shared(int fd, off_t start, off_t length) {
+    (void)fd, (void)start, (void)length;
+    return 0;
+}
+
+static int unlock(int fd, off_t start, off_t length) {
+    (void)fd, (void)start, (void)length;
+    return 0;
+}
+#endif
+
+/* ---- the guard ---- */
+
+static int open_error(const char *path) {
+    int code = errno == ENOENT || errno == ENOTDIR ? EMBQ_NOT_FOUND
+               : errno == EACCES || errno == EROFS || errno == EPERM ? EMBQ_STORAGE_READ_ONLY
+               : errno == ENOSPC || errno == EDQUOT                  ? EMBQ_STORAGE_FULL
+               : errno == EMFILE || errno == ENFILE                  ? EMBQ_LIMIT_REACHED
+               : errno == ENAMETOOLONG || errno == ELOOP || errno == EISDIR
+                   ? EMBQ_INVALID_ARGUMENT
+                   : EMBQ_STORAGE_IO_ERROR;
+    return error_set(code, "%s: %s", path, strerror(errno));
+}
+
+static int header_check(int fd, const char *path) {
+    char header[HEADER_SIZE];
+    ssize_t n = pread(fd, header, sizeof header, 0);
+    if (n < 0) return open_error(path);
+    if (n == 0) return 0; /* a new file */
+    if (n < HEADER_SIZE || memcmp(header, "SQLite format 3", HEADER_SIZE) != 0)
+        return error_set(EMBQ_NOT_AN_EMBQ_FILE, "%s: not an SQLite database", path);
+    return 0;
+}
+
+static int file_check(const char *path, const struct stat *s) {
+    if (!S_ISREG(s->st_mode))
+        return error_set(EMBQ_INVALID_ARGUMENT, "%s: not a regular file", path);
+    if (s->st_nlink > 1)
+        return error_set(EMBQ_INVALID_ARGUMENT,
+                         "%s: the file has %ju names (hard links); SQLite would keep a "
+                         "separate -wal for each of them", path, (uintmax_t)s->st_nlink);
+    if (access(path, W_OK)) return open_error(path);
+    return 0;
+}
+
+static struct guard *guard_find(const struct stat *s) {
+    for (struct guard *g = guards; g; g = g->next)
+        if (g->device == s->st_dev && g->inode == s->st_ino) return g;
+    return NULL;
+}
+
+static int guard_make(const char *path, int fd, const struct stat *s, struct guard **out) {
+    struct guard *g = calloc(1, sizeof *g);
+    if (!g) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
+    *g = (struct guard){s->st_dev, s->st_ino, fd, 0, guards};
+    guards = g;
+    *out = g;
+    return 0;
+}
+
+/* Under guards_mutex. An existing file is looked at with stat() first: a second descriptor on
+ * a file that has a guard could never be closed again. */
+static int guard_open_locked(const char *path, int create, struct guard **out) {
+    struct stat s;
+    int fd = -1, code;
+    if (create && (fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) >= 0) {
+        if (fchmod(fd, 0600) || fstat(fd, &s)) code = open_error(path);
+        else return guard_make(path, fd, &s, out);
+        close(fd);
+        return code;
+    }
+    if (create && errno != EEXIST) return open_error(path);
+    if (stat(path, &s)) return open_error(path);
+    if ((code = file_check(path, &s)) < 0) return code;
+    if ((*out = guard_find(&s))) return header_check((*out)->fd, path);
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) return open_error(path);
+    if (fstat(fd, &s)) return open_error(path);
+    /* From here on the descriptor stays open whatever happens, as its closing would drop the
+     * locks of an application that uses the same file. */
+    if ((code = guard_make(path, fd, &s, out)) < 0) return code;
+    return header_check(fd, path);
+}
+
+int guard_open(const char *path, int create, struct guard **out) {
+    pthread_mutex_lock(&guards_mutex);
+    int code = guard_open_locked(path, create, out);
+    pthread_mutex_unlock(&guards_mutex);
+    return code;
+}
+
+int guard_lock(struct guard *g) {
+    /* Fails with EAGAIN while another process closes the file as its last user. */
+    for (int tries = 0; lock_shared(g->fd, SHARED_FIRST, SHARED_SIZE); tries++) {
+        if ((errno != EAGAIN && errno != EACCES) || tries == 1000)
+            return error_set(EMBQ_BUSY, "the database's shared lock: %s", strerror(errno));
+        usleep(1000);
+    }
+    g->locks++;
+    return 0;
+}
+
+void guard_unlock(struct guard *g) {
+    if (g->locks > 0 && --g->locks == 0) unlock(g->fd, SHARED_FIRST, SHARED_SIZE);
+}
+
+void guard_collect(void) {
+    pthread_mutex_lock(&guards_mutex);
+    for (struct guard **at = &guards; *at;) {
+        struct guard *g = *at;
+        struct stat s;
+        /* No name left, so nobody can open it any more; whoever has it open has lost it. */
+        if (g->locks || fstat(g->fd, &s) || s.st_nlink > 0) {
+            at = &g->next;
+            continue;
+        }
+        *at = g->next;
+        close(g->fd);
+        free(g);
+    }
+    pthread_mutex_unlock(&guards_mutex);
+}
+
+void guard_forget_all(void) {
+    pthread_mutex_init(&guards_mutex, NULL); /* another thread of the parent may have held it */
+    while (guards) {
+        struct guard *g = guards;
+        guards = g->next;
+        close(g->fd); /* drops no lock: POSIX locks are not inherited, OFD locks are shared */
+        free(g);
+    }
+}
+
+/* ---- the -wal ---- */
+
+int wal_file_open(const char *path) {
+    char name[4096 + 8];
+    snprintf(name, sizeof name, "%s-wal", path);
+    int fd = open(name, O_RDWR | O_CLOEXEC);
+    return fd < 0 ? open_error(name) : fd;
+}
+
+int directory_sync(const char *path) {
+    char name[4096];
+    snprintf(name, sizeof name, "%s", path);
+    char *slash = strrchr(name, '/');
+    if (slash) slash[slash == name] = 0;
+    int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return open_error(name);
+    int code = fsync(fd) && errno != EINVAL ? open_error(name) : 0;
+    close(fd);
+    return code;
+}
+
+int wal_file_gone(int fd) {
+    struct stat s;
+    return fstat(fd, &s) != 0 || s.st_nlink == 0;
+}
+
+/* ---- the gate ---- */
+
+int gate_enter(int fd, int wait) {
+    int result, before, ignored;
+    do {
+        /* The keeper may be cancelled while it waits here, and only here: whoever ends it
+         * closes the descriptor, so a gate that it just got is left with it. */
+        if (wait) pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &before);
+        if (wait) pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &ignored);
+        result = flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
+        if (wait) pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &ignored);
+        if (wait) pthread_setcancelstate(before, &ignored);
+    } while (result && errno == EINTR);
+    if (!result) return 1;
+    if (errno == EWOULDBLOCK) return 0;
+    return error_set(EMBQ_STORAGE_IO_ERROR, "gate: %s", strerror(errno));
+}
+
+void gate_leave(int fd) {
+    flock(fd, LOCK_UN);
+}
+
+/* ---- who is alive ---- */
+
+int life_lock(int fd, int64_t slot) {
+    if (lock_shared(fd, LIFE_BASE + slot, 1))
+        return error_set(EMBQ_LIMIT_REACHED, "liveness lock: %s", strerror(errno));
+    return 0;
+}
+
+int life_probe(int fd, int64_t slot) {
+#ifdef F_OFD_GETLK
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET,
+                         .l_start = LIFE_BASE + slot, .l_len = 1};
+    return fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+#else
+    (void)fd, (void)slot;
+    return 1;
+#endif
+}

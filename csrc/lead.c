@@ -1,0 +1,282 @@
+/* Leading: one group of operations as one transaction, and the sync after it.
+ *
+ *     gate -> begin -> (was anybody else here? then forget all) -> run every operation
+ *       -> serve parked claims -> write counters -> commit -> fence -> leave the gate
+ *       -> confirm, or leave to the sync -> pass the lead on
+ *
+ * A group can be rolled back under us. When anything of storage fails, nothing of the group is
+ * confirmed: it is rolled back and each operation runs again alone, acks before sends, so that
+ * one that cannot be stored (a full disk) takes nobody with it.
+ */
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BUSY_NAP_MIN_US 100
+#define BUSY_NAP_MAX_US 2000
+
+/* ---- begin and commit ---- */
+
+static int transaction_begin(struct engine *e) {
+    e->storage_error = 0;
+    e->used = NULL;
+    e->transaction++;
+    e->wake_bits = 0;
+    if (statement_do(e, ST_BEGIN, 0, 0, NULL) < 0) return e->storage_error;
+    struct wal_header now;
+    wal_index_read(&e->wal, &now);
+    if (memcmp(&now, &e->left, sizeof now) != 0) e->epoch++;
+    return SQLITE_OK;
+}
+
+static void transaction_rollback(struct engine *e) {
+    int error = e->storage_error;
+    e->storage_error = 0;
+    if (!sq.get_autocommit(e->db)) statement_do(e, ST_ROLLBACK, 0, 0, NULL);
+    e->storage_error = error;
+    e->epoch++; /* what we remember was never written */
+    runs_drop(e);
+}
+
+/* After a commit, before anybody is told: is the file that we wrote still the file? */
+static int fence_check(struct engine *e) {
+    int moved = 0;
+    sq.file_control(e->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    if (!moved && !wal_file_gone(e->wal_fd)) return 0;
+    return e->failed = error_set(EMBQ_DATABASE_REPLACED,
+                                 "%s: the file was moved, removed or replaced while it was in "
+                                 "use; what was just written may be in neither", e->path);
+}
+
+/* 0, or the code for everything in the group. */
+static int transaction_commit(struct engine *e) {
+    if (channels_flush(e) < 0 || statement_do(e, ST_COMMIT, 0, 0, NULL) < 0) {
+        int code = error_sqlite(e->db, e->storage_error, e->path);
+        /* A failed write of the commit itself may come to light after a crash. */
+        if (code == EMBQ_STORAGE_IO_ERROR) {
+            code = error_set(EMBQ_COMMIT_UNCERTAIN, "%s: %s", e->path, error_text());
+            e->failed = code;
+        }
+        transaction_rollback(e);
+        return code;
+    }
+    wal_index_read(&e->wal, &e->left);
+    return fence_check(e);
+}
+
+/* ---- one operation ---- */
+
+static int64_t op_execute(struct engine *e, struct op *op) {
+    if (op->full && e->sync_failed)
+        return error_set(EMBQ_STORAGE_IO_ERROR,
+                         "%s: an fsync failed; full sends are refused until the -wal started "
+                         "over", e->path);
+    switch (op->kind) {
+    case OP_SEND:
+    case OP_SEND_MANY: return message_send(e, op);
+    case OP_CLAIM: return claim_run(e, op);
+    case OP_SETTLE: return settle_run(e, op);
+    case OP_DECLARE: return channel_declare(e, op);
+    case OP_REGISTER: return owner_register(e);
+    case OP_RECOVER: return owner_recover(e, op->channel);
+    case OP_CHECKPOINT: return checkpoint_complete(e);
+    default: return 0; /* a barrier */
+    }
+}
+
+static int group_execute(struct engine *e, struct link *group) {
+    LIST_EACH(op, group) {
+        int64_t result = op_execute(e, op);
+        if (e->storage_error) return -1;
+        op_outcome(op, result);
+    }
+    return 0;
+}
+
+/* Claims that wait in this process and may find something now, in their order. Those that do
+ * join the group. */
+static int parked_serve(struct engine *e, struct link *group, int foreign) {
+    struct link looking;
+    list_init(&looking);
+    int64_t now = clock_real_us();
+    pthread_mutex_lock(&e->mutex);
+    LIST_EACH(op, &e->parked) {
+        if (foreign || e->wake_bits & wake_bit(op->channel) || op->next_due_us <= now)
+            op_move(op, &looking, PLACE_GROUP);
+    }
+    pthread_mutex_unlock(&e->mutex);
+    while (!list_is_empty(&looking)) {
+        struct op *op = list_first(&looking);
+        int64_t result = e->storage_error ? 0 : claim_run(e, op);
+        pthread_mutex_lock(&e->mutex);
+        /* With an error the group will run again, and a parked claim with it. */
+        op_move(op, group, PLACE_GROUP);
+        op_outcome(op, result);
+        pthread_mutex_unlock(&e->mutex);
+    }
+    return e->storage_error ? -1 : 0;
+}
+
+/* Run and commit; 0, or a code. With `*again` the group is as if it had never begun. */
+static int group_run(struct engine *e, struct link *group, int foreign, int *again) {
+    struct suspect before = e->suspect;
+    int code;
+    if (group_execute(e, group) < 0 || parked_serve(e, group, foreign) < 0) {
+        code = error_sqlite(e->db, e->storage_error, e->path);
+        transaction_rollback(e);
+    } else {
+        code = transaction_commit(e);
+    }
+    if (code < 0) e->suspect = before;
+    *again = code < 0 && !e->failed;
+    return code;
+}
+
+static void group_fail(struct link *group, int code) {
+    LIST_EACH(op, group) op_outcome(op, code);
+}
+
+/* Each operation alone, acks first: what cannot be stored takes nobody with it, and what
+ * makes room goes before what needs it. */
+static void group_split(struct engine *e, struct link *group) {
+    uint32_t wake_bits = 0;
+    struct link done;
+    list_init(&done);
+    for (int acks = 1; acks >= 0; acks--) {
+        LIST_EACH(op, group) {
+            if (acks && op->kind != OP_SETTLE) continue;
+            struct link alone;
+            int again, code;
+            list_init(&alone);
+            op_move(op, &alone, PLACE_GROUP);
+            code = e->failed;
+            if (!code && transaction_begin(e) != SQLITE_OK)
+                code = error_sqlite(e->db, e->storage_error, e->path);
+            if (!code) {
+                code = group_run(e, &alone, 0, &again);
+                wake_bits |= e->wake_bits;
+            }
+            if (code < 0) group_fail(&alone, code);
+            LIST_EACH(ended, &alone) op_move(ended, &done, PLACE_GROUP);
+        }
+    }
+    LIST_EACH(op, &done) op_move(op, group, PLACE_GROUP);
+    e->wake_bits = wake_bits;
+}
+
+/* ---- the whole of it ---- */
+
+enum begun { BEGUN, ASK_KEEPER, GIVEN_UP };
+
+static int nobody_waits(struct engine *e) {
+    pthread_mutex_lock(&e->mutex);
+    int nobody = e->keeper_stops || !e->ring_count;
+    pthread_mutex_unlock(&e->mutex);
+    return nobody;
+}
+
+/* Take the gate and the write lock. A foreign writer knows no gate, so the lock may be busy
+ * even behind it: the keeper then naps and tries, and holds the gate meanwhile. */
+static enum begun lead_begin(struct engine *e, int wait, int *code) {
+    int nap_us = BUSY_NAP_MIN_US;
+    *code = gate_enter(e->gate_fd, wait);
+    if (*code == 0) return ASK_KEEPER;
+    while (*code > 0) {
+        int result = transaction_begin(e);
+        if (result == SQLITE_OK) return BEGUN;
+        if ((result & 0xff) != SQLITE_BUSY) {
+            *code = error_sqlite(e->db, result, e->path);
+            break;
+        }
+        if (!wait || nobody_waits(e)) {
+            gate_leave(e->gate_fd);
+            return wait ? GIVEN_UP : ASK_KEEPER;
+        }
+        usleep((useconds_t)nap_us);
+        nap_us = nap_us * 2 < BUSY_NAP_MAX_US ? nap_us * 2 : BUSY_NAP_MAX_US;
+    }
+    gate_leave(e->gate_fd);
+    return GIVEN_UP;
+}
+
+/* Under the mutex: tell each caller, or send it on to the sync or to wait. */
+static void group_confirm(struct engine *e, struct link *group) {
+    LIST_EACH(op, group) {
+        e->operations++;
+        if (op->full && op->result >= 0) op_move(op, &e->unsynced, PLACE_UNSYNCED);
+        else if (op->kind == OP_RECOVER && op->result > 0) ring_again(e, op);
+        else if (op->kind == OP_CLAIM && op->result == 0 && !op->abandoned) ring_park(e, op);
+        else ring_finish(e, op);
+    }
+}
+
+static void lead_end(struct engine *e, struct link *group, int code) {
+    pthread_mutex_lock(&e->mutex);
+    if (group) group_confirm(e, group);
+    if (code < 0) ring_fail(e, NULL, code, 1);
+    e->looked = e->left.words[2];
+    e->leading = 0;
+    ring_pass_on(e);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+void lead_group(struct engine *e, int wait) {
+    struct link group;
+    int code = 0, again = 0;
+    uint64_t epoch = e->epoch;
+    switch (lead_begin(e, wait, &code)) {
+    case ASK_KEEPER:
+        pthread_mutex_lock(&e->mutex);
+        e->keeper_leads = 1; /* leading stays set: it is the keeper's now */
+        keeper_wake(e);
+        pthread_mutex_unlock(&e->mutex);
+        return;
+    case GIVEN_UP: lead_end(e, NULL, code); return;
+    case BEGUN: break;
+    }
+    pthread_mutex_lock(&e->mutex);
+    ring_take(e, &group);
+    pthread_mutex_unlock(&e->mutex);
+    code = group_run(e, &group, e->epoch != epoch, &again);
+    if (again && code != EMBQ_CORRUPT) group_split(e, &group), code = e->failed;
+    else if (code < 0) group_fail(&group, code);
+    gate_leave(e->gate_fd);
+    e->groups++;
+    e->last_group_us = clock_real_us();
+    uint32_t bits = e->wake_bits;
+    lead_end(e, &group, e->failed ? code : 0);
+    if (bits) futex_wake_shared(wal_change_word(&e->wal), bits);
+}
+
+static int wal_sync(int fd) {
+#ifdef F_FULLFSYNC
+    return fcntl(fd, F_FULLFSYNC);
+#else
+    return fdatasync(fd);
+#endif
+}
+
+void lead_sync(struct engine *e) {
+    struct link synced;
+    list_init(&synced);
+    pthread_mutex_lock(&e->mutex);
+    LIST_EACH(op, &e->unsynced) op_move(op, &synced, PLACE_UNSYNCED);
+    pthread_mutex_unlock(&e->mutex);
+    int failed = wal_sync(e->wal_fd) ? errno : 0;
+    pthread_mutex_lock(&e->mutex);
+    e->syncs++;
+    if (failed) e->sync_failed = 1;
+    LIST_EACH(op, &synced) {
+        if (failed)
+            op_outcome(op, error_set(EMBQ_COMMIT_UNCERTAIN,
+                                     "%s: fsync of the -wal failed (%s); it may still be stored",
+                                     e->path, strerror(failed)));
+        ring_finish(e, op);
+    }
+    e->syncing = 0;
+    ring_pass_on(e);
+    pthread_mutex_unlock(&e->mutex);
+}

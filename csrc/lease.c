@@ -1,0 +1,96 @@
+/* Leases that ended: by deadline, by the death of their owner, or all at once. A claim looks
+ * here first, so no janitor is needed for correctness. See store.h. */
+#include "store.h"
+
+void leases_note(struct engine *e, int64_t deadline_ms) {
+    if (e->next_deadline_epoch == e->epoch && deadline_ms < e->next_deadline_ms)
+        e->next_deadline_ms = deadline_ms;
+}
+
+/* A lease that a row of `which` (subscription, message, ...) names: 1, 0 when there is no
+ * row, -1. */
+static int leased_read(struct engine *e, sqlite3_stmt *s, struct channel **c,
+                       struct delivery *d) {
+    int found = statement_step(e, s);
+    if (found <= 0) return found;
+    int64_t subscription = sq.column_int64(s, 0), message = sq.column_int64(s, 1);
+    sq.reset(s);
+    *c = channel_of_subscription(e, subscription);
+    if (*c) found = delivery_read(e, *c, message, d);
+    if ((!*c || found == 0) && !e->storage_error) e->storage_error = SQLITE_CORRUPT;
+    return e->storage_error ? -1 : 1;
+}
+
+/* The run whose lease ends first, flushed ones only through the cache: NULL when none. */
+static struct run *run_earliest(struct engine *e) {
+    if (runs_flush(e) < 0) return NULL;
+    int64_t id = statement_int(e, ST_RUN_FIRST, 0, 0, NULL, 0);
+    return id ? run_get(e, id) : NULL;
+}
+
+int leases_expire(struct engine *e) {
+    int64_t now = clock_boot_ms();
+    if (e->next_deadline_epoch == e->epoch && now < e->next_deadline_ms) return 0;
+    int64_t next = INT64_MAX;
+    for (int left = EMBQ_EXPIRE_STEP; left > 0;) {
+        struct run *r = run_earliest(e);
+        if (e->storage_error) return -1;
+        if (!r) break;
+        next = run_deadline_ms(r->id);
+        if (next > now) break;
+        left -= r->held;
+        if (run_expire(e, r) < 0) return -1;
+        next = now; /* look again, should the budget be used up */
+    }
+    for (int left = EMBQ_EXPIRE_STEP; left > 0; left--) {
+        struct channel *c;
+        struct delivery d;
+        int found = leased_read(e, statement(e, ST_DELIVERY_FIRST_LEASED, 0), &c, &d);
+        if (found < 0) return -1;
+        if (found == 0) break;
+        if (d.deadline_ms > now) {
+            if (d.deadline_ms < next) next = d.deadline_ms;
+            break;
+        }
+        if (delivery_expire(e, c, &d) < 0) return -1;
+        if (left == 1) next = now;
+    }
+    e->next_deadline_ms = next;
+    e->next_deadline_epoch = e->epoch;
+    return e->storage_error ? -1 : 0;
+}
+
+/* The next run and the next leased row that the two statements name, EMBQ_EXPIRE_STEP
+ * messages at the most: 1 when some are left. */
+static int leases_end(struct engine *e, enum statement runs, enum statement rows,
+                      int64_t owner) {
+    const int bound = owner != 0;
+    int left = EMBQ_EXPIRE_STEP;
+    for (; left > 0; left--) {
+        if (runs_flush(e) < 0) return -1;
+        int64_t id = statement_int(e, runs, 0, bound, &owner, 0);
+        struct run *r = id ? run_get(e, id) : NULL;
+        if (e->storage_error) return -1;
+        if (!r) break;
+        left -= r->held;
+        if (run_expire(e, r) < 0) return -1;
+    }
+    for (; left > 0; left--) {
+        struct channel *c;
+        struct delivery d;
+        int found = leased_read(e, statement_ints(e, rows, 0, bound, &owner), &c, &d);
+        if (found <= 0) return found;
+        if (delivery_expire(e, c, &d) < 0) return -1;
+    }
+    return 1;
+}
+
+int leases_of_owner(struct engine *e, int64_t owner) {
+    return leases_end(e, ST_RUN_OF_OWNER, ST_DELIVERY_OF_OWNER, owner);
+}
+
+int leases_void(struct engine *e) {
+    int more;
+    while ((more = leases_end(e, ST_RUN_ALL, ST_DELIVERY_ALL_LEASED, 0)) > 0) {}
+    return more;
+}

@@ -1,0 +1,52 @@
+/* Operations: one call each, from its arrival to its outcome. See engine.h. */
+#include "engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct op *op_new(struct broker *b, enum op_kind kind, int64_t channel, size_t size,
+                  size_t extra_size) {
+    struct op *op = malloc(sizeof *op + size + extra_size);
+    if (!op) {
+        error_set(EMBQ_NO_MEMORY, "no memory for a call of %zu bytes", size + extra_size);
+        return NULL;
+    }
+    memset(op, 0, sizeof *op);
+    op->refs = 1;
+    op->kind = (uint8_t)kind;
+    op->broker = b;
+    op->channel = channel;
+    op->size = size;
+    op->extra_size = extra_size;
+    op->deadline_us = -1;
+    op->result = EMBQ_NOT_YET;
+    return op;
+}
+
+void op_release(struct op *op) {
+    if (ATOMIC_ADD(&op->refs, -1) > 0) return;
+    pack_free(&op->out);
+    pack_free(&op->receipts);
+    free(op);
+}
+
+void op_outcome(struct op *op, int64_t result) {
+    op->result = result;
+    if (result < 0) snprintf(op->error, sizeof op->error, "%s", error_text());
+}
+
+void op_unlink(struct op *op) {
+    if (op->place == PLACE_NONE) return;
+    op->link.prev->next = op->link.next;
+    op->link.next->prev = op->link.prev;
+    op->place = PLACE_NONE;
+}
+
+void op_move(struct op *op, struct link *head, enum op_place place) {
+    op_unlink(op);
+    op->link.prev = head->prev;
+    op->link.next = head;
+    head->prev->next = &op->link;
+    head->prev = &op->link;
+    op->place = (uint8_t)place;
+}

@@ -1,0 +1,120 @@
+/* Owners: the processes that have the file open. Each has a row in embq_owner and, on the byte
+ * of its slot, a lock that the kernel drops when it dies. So a death is noticed whoever asks,
+ * and whatever process ids mean where the asker lives. See files.h.
+ */
+#include "store.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BOOT_ID_SIZE 40
+#define SLOT_MAX 65536
+#define ABSENT_US 500000 /* a death is believed when seen twice, so far apart */
+
+static void boot_id_read(char *id) {
+    memset(id, 0, BOOT_ID_SIZE);
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return; /* elsewhere than on Linux: one boot, as far as we know */
+    ssize_t n = read(fd, id, 36);
+    id[n > 0 ? n : 0] = 0;
+    close(fd);
+}
+
+/* Another boot, or a copy of the file: nobody who held a lease is alive, and numbers that
+ * were seen outside may be forgotten here, so all are jumped over. */
+static int incarnation_check(struct engine *e) {
+    char boot_id[BOOT_ID_SIZE];
+    boot_id_read(boot_id);
+    int64_t device = (int64_t)e->guard->device, inode = (int64_t)e->guard->inode;
+    sqlite3_stmt *s = statement(e, ST_META_READ, 0);
+    if (statement_step(e, s) <= 0) return -1;
+    e->file_id = (uint64_t)sq.column_int64(s, 0);
+    struct slice known = column_slice(s, 1);
+    int same = known.size == strlen(boot_id) && !memcmp(known.data, boot_id, known.size) &&
+               sq.column_int64(s, 2) == device && sq.column_int64(s, 3) == inode;
+    sq.reset(s);
+    if (same) return 0;
+    if (leases_void(e) < 0 || channels_flush(e) < 0) return -1;
+    if (statement_do(e, ST_CHANNEL_JUMP, 0, INTS(EMBQ_SEQUENCE_JUMP)) < 0) return -1;
+    if (statement_do(e, ST_OWNER_CLEAR, 0, 0, NULL) < 0) return -1;
+    e->epoch++; /* the rows are not as we remember them */
+    s = statement(e, ST_META_BOOT, 0);
+    if (!s) return -1;
+    sq.bind_text(s, 1, boot_id, -1, SQLITE_STATIC);
+    sq.bind_int64(s, 2, device);
+    sq.bind_int64(s, 3, inode);
+    return statement_run(e, s);
+}
+
+int64_t owner_register(struct engine *e) {
+    if (incarnation_check(e) < 0) return -1;
+    int64_t slot = 1;
+    sqlite3_stmt *s = statement(e, ST_OWNER_ALL, 0);
+    while (statement_step(e, s) > 0)
+        if (sq.column_int64(s, 0) == slot) slot++;
+    if (e->storage_error) return -1;
+    if (slot >= SLOT_MAX)
+        return error_set(EMBQ_LIMIT_REACHED, "%s: %d processes have it open", e->path,
+                         SLOT_MAX);
+    int code = life_lock(e->life_fd, slot);
+    if (code < 0) return code;
+    if (statement_do(e, ST_OWNER_INSERT, 0, INTS(slot, getpid(), clock_wall_ms())) < 0)
+        return -1;
+    e->slot = slot;
+    return 0;
+}
+
+int64_t owner_recover(struct engine *e, int64_t slot) {
+    if (life_probe(e->life_fd, slot)) return 0; /* a new process has the slot already */
+    int more = leases_of_owner(e, slot);
+    if (more != 0) return more;
+    return statement_do(e, ST_OWNER_DELETE, 0, INTS(slot)) < 0 ? -1 : 0;
+}
+
+/* ---- noticing ---- */
+
+/* Since when the slot has been without its lock; noted now when that is new. */
+static int64_t absent_since(struct engine *e, int64_t slot, int64_t now) {
+    struct absence *empty = NULL;
+    for (int i = 0; i < EMBQ_ABSENT_MAX; i++) {
+        if (e->absent[i].slot == slot) return e->absent[i].since_us;
+        if (!e->absent[i].slot) empty = &e->absent[i];
+    }
+    if (empty) *empty = (struct absence){slot, now};
+    return now;
+}
+
+/* Forget the slots that have a lock again, or no row any more. */
+static void absent_keep_only(struct engine *e, const int64_t *slots, int count) {
+    for (int i = 0; i < EMBQ_ABSENT_MAX; i++) {
+        int still = 0;
+        for (int j = 0; j < count; j++) still |= slots[j] == e->absent[i].slot;
+        if (!still) e->absent[i].slot = 0;
+    }
+}
+
+static void recovery_stage(struct engine *e, int64_t slot) {
+    struct op *op = op_new(e->keeper_broker, OP_RECOVER, slot, 0, 0);
+    if (!op) return; /* the next look tries again */
+    op->nowait = op->seen = 1;
+    ring_stage(e, op);
+    op_release(op);
+}
+
+void owners_look(struct engine *e) {
+    int64_t slots[EMBQ_ABSENT_MAX], now = clock_real_us();
+    int count = 0, result;
+    pthread_mutex_lock(&e->read_mutex);
+    sqlite3_stmt *s = statement_get(e->read_statements, ST_OWNER_ALL, 0, &result);
+    while (s && count < EMBQ_ABSENT_MAX && sq.step(s) == SQLITE_ROW) {
+        int64_t slot = sq.column_int64(s, 0);
+        if (slot != e->slot && !life_probe(e->life_fd, slot)) slots[count++] = slot;
+    }
+    if (s) sq.reset(s);
+    pthread_mutex_unlock(&e->read_mutex);
+    absent_keep_only(e, slots, count);
+    for (int i = 0; i < count; i++)
+        if (now - absent_since(e, slots[i], now) >= ABSENT_US) recovery_stage(e, slots[i]);
+}

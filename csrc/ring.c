@@ -1,0 +1,397 @@
+/* The ring: where calls wait, and who does the work for all of them.
+ *
+ * Leader and followers. A caller puts its operation on the ring; if nobody leads, it leads: it
+ * runs everything that waits as one transaction and tells the others. When it is done the
+ * next waiting caller leads the next group, or the keeper when nobody waits. So one thread pays
+ * no hand-over and a hundred threads share one commit.
+ *
+ * Syncing is a second role, held beside leading: after the commit of a group with full sends
+ * one of their callers calls fdatasync for all that was committed before, while the next
+ * leader already works. Full sends that arrive meanwhile collect, unless an impatient
+ * operation takes them along.
+ *
+ * A role is given by writing it into the futex word of an operation whose thread waits, always
+ * under the mutex; it is never given to an operation whose thread went to look after a signal.
+ */
+#include "engine.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#define SCAN_MAX 64 /* operations looked at for a waiting thread before the keeper is taken */
+
+void ring_init(struct engine *e) {
+    list_init(&e->ring);
+    list_init(&e->unsynced);
+    list_init(&e->parked);
+    e->ring_count = e->ring_bytes = e->lingering = e->patient = 0;
+    e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = 0;
+}
+
+static int64_t bytes_of(const struct op *op) {
+    return (int64_t)(sizeof *op + op->size + op->extra_size);
+}
+
+static int is_patient(const struct op *op) {
+    return op->full && (op->kind == OP_SEND || op->kind == OP_SEND_MANY);
+}
+
+static int has_room(const struct engine *e, const struct op *op) {
+    return e->ring_count < EMBQ_RING_COUNT &&
+           (e->ring_count == 0 || e->ring_bytes + bytes_of(op) <= EMBQ_RING_BYTES);
+}
+
+static void ring_put(struct engine *e, struct op *op) {
+    ATOMIC_ADD(&op->refs, 1);
+    op_move(op, &e->ring, PLACE_RING);
+    e->ring_count++;
+    e->ring_bytes += bytes_of(op);
+    e->patient += is_patient(op);
+    if (op->lingers && e->lingering++ == 0) e->linger_since_us = clock_real_us();
+}
+
+static void ring_drop(struct engine *e, struct op *op) {
+    op_unlink(op);
+    e->ring_count--;
+    e->ring_bytes -= bytes_of(op);
+    e->patient -= is_patient(op);
+    e->lingering -= op->lingers;
+    if (e->space_waiters) {
+        e->space++;
+        futex_wake(&e->space, INT_MAX);
+    }
+}
+
+int ring_take(struct engine *e, struct link *group) {
+    int count = 0;
+    int64_t bytes = 0;
+    list_init(group);
+    while (!list_is_empty(&e->ring) && count < EMBQ_GROUP_COUNT && bytes < EMBQ_GROUP_BYTES) {
+        struct op *op = list_first(&e->ring);
+        if (op->kind == OP_CHECKPOINT && count) break; /* alone in its group */
+        ring_drop(e, op);
+        op_move(op, group, PLACE_GROUP);
+        bytes += bytes_of(op);
+        count++;
+        if (op->kind == OP_CHECKPOINT) break;
+    }
+    return count;
+}
+
+/* ---- roles ---- */
+
+static int give_role(struct op *op, enum op_word role) {
+    if (!op->waiting || op->word != WORD_WAIT) return 0;
+    ATOMIC_STORE(&op->word, (uint32_t)role);
+    futex_wake(&op->word, 1);
+    return 1;
+}
+
+static int give_role_in(struct link *head, enum op_word role) {
+    int scanned = 0;
+    LIST_EACH(op, head) {
+        if (give_role(op, role)) return 1;
+        if (++scanned == SCAN_MAX) break;
+    }
+    return 0;
+}
+
+void ring_pass_on(struct engine *e) {
+    if (e->stopping) return;
+    if (!e->syncing && !list_is_empty(&e->unsynced)) {
+        e->syncing = 1;
+        if (!give_role_in(&e->unsynced, WORD_SYNC)) {
+            e->keeper_syncs = 1;
+            keeper_wake(e);
+        }
+    }
+    if (e->leading || !e->ring_count) return;
+    if (e->syncing && e->patient == e->ring_count) return; /* they collect */
+    if (e->lingering == e->ring_count && e->lingering < EMBQ_LINGER_COUNT) {
+        keeper_wake(e); /* it takes the time */
+        return;
+    }
+    e->leading = 1;
+    if (give_role_in(&e->ring, WORD_LEAD)) return;
+    e->keeper_leads = 1;
+    keeper_wake(e);
+}
+
+/* ---- outcomes ---- */
+
+static void failure_note(struct op *op) {
+    struct broker *b = op->broker;
+    b->unawaited++;
+    if (!b->first_failure) {
+        b->first_failure = (int)op->result;
+        snprintf(b->first_error, sizeof b->first_error, "%s", op->error);
+    }
+}
+
+/* What an abandoned claim brought goes back, by a staged operation of its own. */
+static void claim_return(struct engine *e, struct op *claim) {
+    struct op *op = op_new(claim->broker, OP_SETTLE, claim->channel, claim->receipts.size, 0);
+    if (!op) return; /* then its lease must run out */
+    __builtin_memcpy(op->bytes, claim->receipts.data, claim->receipts.size);
+    op->verb = EMBQ_GIVE_BACK;
+    op->count = (int)(claim->receipts.size / EMBQ_RECEIPT_SIZE);
+    op->nowait = op->seen = 1;
+    ring_put(e, op);
+    op_release(op);
+    ring_pass_on(e);
+}
+
+void ring_finish(struct engine *e, struct op *op) {
+    op_unlink(op);
+    if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)
+        claim_return(e, op);
+    if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
+    ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
+    if (op->waiting || ATOMIC_LOAD(&op->ticket_waits)) futex_wake(&op->word, INT_MAX);
+    if (e->watchers[op->channel % EMBQ_WAKE_BITS] == op) {
+        watch_leave(e, op);
+        futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
+    }
+    op_release(op);
+}
+
+void ring_again(struct engine *e, struct op *op) {
+    ring_put(e, op);
+    op_release(op); /* it had the engine's reference already */
+}
+
+void ring_park(struct engine *e, struct op *op) {
+    int may_wait = op->wait_until_us < 0 || op->wait_until_us > clock_real_us();
+    if (!may_wait || op->nowait || op->broker->closed) {
+        ring_finish(e, op);
+        return;
+    }
+    op->was_parked = 1;
+    op->deadline_us = op->wait_until_us;
+    op_move(op, &e->parked, PLACE_PARKED);
+    give_role(op, WORD_WATCH); /* its time limit is another one now, and it may watch */
+}
+
+void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
+    struct link *heads[] = {&e->ring, &e->parked};
+    for (int i = 0; i < 2; i++) {
+        LIST_EACH(op, heads[i]) {
+            if ((b && op->broker != b) || (op->nowait && !staged)) continue;
+            if (i == 0) ring_drop(e, op);
+            else watch_leave(e, op);
+            op_outcome(op, code);
+            ring_finish(e, op);
+        }
+    }
+}
+
+void embq_ticket_free(embq_ref ticket) {
+    struct op *op = (struct op *)ticket;
+    struct engine *e = op->broker->engine;
+    pthread_mutex_lock(&e->mutex);
+    if (op->word == WORD_DONE && !op->seen && op->result < 0) failure_note(op);
+    op_release(op);
+    pthread_mutex_unlock(&e->mutex);
+}
+
+void ring_abandon(struct engine *e, struct op *op) {
+    pthread_mutex_lock(&e->mutex);
+    op->abandoned = op->nowait = op->seen = 1;
+    op->waiting = 0;
+    if (op->place == PLACE_RING) ring_drop(e, op);
+    else if (op->place == PLACE_PARKED) op_unlink(op);
+    else if (op->word == WORD_DONE && op->kind == OP_CLAIM && op->result > 0 &&
+             op->receipts.size)
+        claim_return(e, op);
+    else if (op->word != WORD_DONE) goto done; /* in its group: it ends alone */
+    watch_leave(e, op);
+    if (op->word != WORD_DONE) op_release(op); /* the engine's reference */
+done:
+    pthread_mutex_unlock(&e->mutex);
+    op_release(op);
+}
+
+/* The call's time is over. Under the mutex; 1 when `*result` is its outcome. */
+static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
+    if (op->word != WORD_WAIT) return 0;
+    if (op->place == PLACE_PARKED) {
+        watch_leave(e, op);
+        *result = op->result = 0;
+    } else if (op->place == PLACE_RING) {
+        ring_drop(e, op);
+        *result = error_set(EMBQ_BUSY, "%s: the write lock was not free in time; nothing was "
+                            "written", e->path);
+        op_outcome(op, *result);
+    } else {
+        /* Its group has it: it ends alone, and what it claims goes back. */
+        op->abandoned = op->nowait = op->seen = 1;
+        op->waiting = 0;
+        if (op->was_parked) *result = 0;
+        else *result = op->kind == OP_CLAIM
+                      ? error_set(EMBQ_BUSY, "%s: nothing was claimed in time", e->path)
+                      : error_set(EMBQ_COMMIT_UNCERTAIN,
+                                  "%s: not confirmed in time; it may still be stored", e->path);
+        return 1;
+    }
+    ring_finish(e, op);
+    return 1;
+}
+
+/* ---- waiting ---- */
+
+/* A thread sleeps until it is given a role or an outcome: futex_wait's result. */
+static int ring_sleep(struct engine *e, struct op *op) {
+    int64_t timeout = -1;
+    if (op->deadline_us >= 0) {
+        timeout = op->deadline_us - clock_real_us();
+        if (timeout <= 0) return ETIMEDOUT;
+    }
+    int parked, watches = 0;
+    pthread_mutex_lock(&e->mutex);
+    parked = op->place == PLACE_PARKED && !e->stopping;
+    if (parked) {
+        struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
+        if (!*watcher) *watcher = op;
+        watches = *watcher == op;
+        e->watching += watches;
+    }
+    pthread_mutex_unlock(&e->mutex);
+    if (!parked) return futex_wait(&op->word, WORD_WAIT, timeout);
+    int why = watch_sleep(e, op, watches, timeout);
+    if (watches) ATOMIC_ADD(&e->watching, -1);
+    return why;
+}
+
+/* What a sleep ended with, when it was no role: 1 when the call is over or interrupted. */
+static int ring_woken(struct engine *e, struct op *op, int why, int64_t *result) {
+    int over = 0;
+    pthread_mutex_lock(&e->mutex);
+    if (why == ETIMEDOUT && op->deadline_us >= 0 && clock_real_us() >= op->deadline_us &&
+        ring_expire(e, op, result)) {
+        over = 1;
+    } else if (why == EINTR && op->word == WORD_WAIT) {
+        op->waiting = 0;
+        watch_leave(e, op);
+        *result = EMBQ_INTERRUPTED;
+        over = 1;
+    }
+    pthread_mutex_unlock(&e->mutex);
+    return over;
+}
+
+static int take_role(struct engine *e, struct op *op) {
+    pthread_mutex_lock(&e->mutex);
+    uint32_t role = op->word;
+    if (role != WORD_DONE) op->word = WORD_WAIT;
+    pthread_mutex_unlock(&e->mutex);
+    return (int)role;
+}
+
+int64_t ring_wait(struct engine *e, struct op *op) {
+    int64_t result;
+    pthread_mutex_lock(&e->mutex);
+    op->waiting = 1;
+    ring_pass_on(e); /* nobody may have had a thread to lead with */
+    pthread_mutex_unlock(&e->mutex);
+    for (;;) {
+        switch (ATOMIC_LOAD(&op->word) == WORD_WAIT ? WORD_WAIT : take_role(e, op)) {
+        case WORD_LEAD: lead_group(e, 0); continue;
+        case WORD_SYNC: lead_sync(e); continue;
+        case WORD_WATCH: continue; /* ring_sleep sees that nobody watches */
+        case WORD_DONE:
+            op->seen = 1;
+            if (op->result < 0) error_set((int)op->result, "%s", op->error);
+            return op->result;
+        default: break;
+        }
+        int why = ring_sleep(e, op);
+        if (why && ring_woken(e, op, why, &result)) return result;
+    }
+}
+
+/* Wait for room on the ring, with the mutex held; 0, EINTR or ETIMEDOUT. */
+static int ring_wait_for_room(struct engine *e, struct op *op) {
+    int why = 0;
+    while (!has_room(e, op) && !why) {
+        uint32_t space = e->space;
+        int64_t timeout = op->deadline_us < 0 ? -1 : op->deadline_us - clock_real_us();
+        e->space_waiters++;
+        pthread_mutex_unlock(&e->mutex);
+        why = timeout < 0 && op->deadline_us >= 0 ? ETIMEDOUT
+                                                  : futex_wait(&e->space, space, timeout);
+        pthread_mutex_lock(&e->mutex);
+        e->space_waiters--;
+    }
+    return why;
+}
+
+/* Interrupted calls of this thread, the latest first; embq_resume goes on with it. A signal
+ * handler may itself call verbs, so there can be several. */
+static _Thread_local struct op *pending;
+
+void ring_push_pending(struct op *op) {
+    op->pending = pending;
+    pending = op;
+}
+
+struct op *ring_pop_pending(void) {
+    struct op *op = pending;
+    if (op) pending = op->pending;
+    return op;
+}
+
+int64_t ring_resume(struct engine *e, struct op *op) {
+    int64_t result = ring_wait(e, op);
+    if (result == EMBQ_INTERRUPTED) {
+        ring_push_pending(op);
+        return result;
+    }
+    if (op->answer && result >= 0) { /* the packer's memory becomes the caller's */
+        *op->answer = (embq_bytes){op->out.data, (long long)op->out.size, op->count};
+        op->out = (struct packer){0};
+    }
+    op_release(op);
+    return result;
+}
+
+int ring_submit(struct engine *e, struct op *op) {
+    pthread_mutex_lock(&e->mutex);
+    int why;
+    /* A signal here finds nothing begun: wait on, Python's handler runs a little later. */
+    while ((why = ring_wait_for_room(e, op)) == EINTR) {}
+    if (why) {
+        pthread_mutex_unlock(&e->mutex);
+        return error_set(EMBQ_BUSY, "%s: the ring of waiting calls had no room in time",
+                         e->path);
+    }
+    op->waiting = 1;
+    ring_put(e, op);
+    if (!e->leading && !e->stopping && !(e->syncing && e->patient == e->ring_count)) {
+        e->leading = 1;
+        op->word = WORD_LEAD; /* the cheap way: no other thread is woken */
+    }
+    pthread_mutex_unlock(&e->mutex);
+    return 0;
+}
+
+int64_t ring_call(struct engine *e, struct op *op) {
+    int code = ring_submit(e, op);
+    if (code == 0) return ring_resume(e, op);
+    op_release(op);
+    return code;
+}
+
+int ring_stage(struct engine *e, struct op *op) {
+    int code = 0;
+    pthread_mutex_lock(&e->mutex);
+    if (has_room(e, op)) {
+        ring_put(e, op);
+        if (!op->lingers || e->lingering == 1 || e->lingering == EMBQ_LINGER_COUNT)
+            ring_pass_on(e);
+    } else {
+        code = error_set(EMBQ_FULL, "%s: %lld operations are staged already", e->path,
+                         (long long)e->ring_count);
+    }
+    pthread_mutex_unlock(&e->mutex);
+    return code;
+}

@@ -1,0 +1,295 @@
+/* The SQL of the core. One clause a line; %d is the shard of the message tables. */
+#include "statement.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MESSAGE_COLUMNS                                                                       \
+    "id, sent_at_ms, type, source, key, public_id, attributes, history, body"
+#define RUN_COLUMNS "id, subscription, first, last, states, owner, token, claimed_at_ms"
+#define CURSORS(F)                                                                            \
+    F(0) ", " F(1) ", " F(2) ", " F(3) ", " F(4) ", " F(5) ", " F(6) ", " F(7) ", "           \
+    F(8) ", " F(9) ", " F(10) ", " F(11) ", " F(12) ", " F(13) ", " F(14) ", " F(15)
+#define CURSOR(n) "cursor_" #n
+#define CURSOR_SET(n) "cursor_" #n " = ?"
+
+static const char *const texts[STATEMENTS] = {
+    [ST_BEGIN] = "begin immediate",
+    [ST_COMMIT] = "commit",
+    [ST_ROLLBACK] = "rollback",
+    [ST_READ_BEGIN] = "begin",
+
+    [ST_META_READ] = "select file_id, boot_id, device, inode, schema_version\n"
+                     "from embq_meta\n"
+                     "where id = 1",
+    [ST_META_BOOT] = "update embq_meta\n"
+                     "set boot_id = ?1, device = ?2, inode = ?3\n"
+                     "where id = 1",
+
+    [ST_OWNER_ALL] = "select slot\n"
+                     "from embq_owner\n"
+                     "order by slot",
+    [ST_OWNER_INSERT] = "insert into embq_owner(slot, pid, opened_at_ms)\n"
+                        "values (?1, ?2, ?3)",
+    [ST_OWNER_DELETE] = "delete from embq_owner\n"
+                        "where slot = ?1",
+
+    [ST_OWNER_CLEAR] = "delete from embq_owner",
+
+    [ST_CHANNEL_READ] = "select name, shard, codec, visibility_timeout_ms, max_receives,\n"
+                        "       dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
+                        "       retry_jitter, max_body, next_sequence, sent, sent_bytes\n"
+                        "from embq_channel\n"
+                        "where id = ?1",
+    [ST_CHANNEL_BY_NAME] = "select id\n"
+                           "from embq_channel\n"
+                           "where name = ?1",
+    [ST_CHANNEL_NEXT_ID] = "select coalesce(max(id), 0) + 1\n"
+                           "from embq_channel",
+    [ST_CHANNEL_INSERT] =
+        "insert into embq_channel(id, kind, name, shard, codec, visibility_timeout_ms,\n"
+        "  max_receives, dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
+        "  retry_jitter, max_body, created_at_ms)\n"
+        "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    [ST_CHANNEL_WRITE] = "update embq_channel\n"
+                         "set next_sequence = ?2, sent = ?3, sent_bytes = ?4\n"
+                         "where id = ?1",
+    [ST_CHANNEL_ALL] = "select id, name\n"
+                       "from embq_channel\n"
+                       "where kind = 1\n"
+                       "order by name",
+    [ST_CHANNEL_JUMP] = "update embq_channel\n"
+                        "set next_sequence = next_sequence + ?1",
+    /* The shard with the fewest channels: until there are 16 of them, each channel appends to
+     * a table of its own. */
+    [ST_SHARD_EMPTIEST] = "with recursive shards(n) as (\n"
+                          "  values (0)\n"
+                          "  union all\n"
+                          "  select n + 1 from shards where n < ?1 - 1)\n"
+                          "select n\n"
+                          "from shards left join embq_channel on shard = n\n"
+                          "group by n\n"
+                          "order by count(id), n\n"
+                          "limit 1",
+
+    [ST_SUBSCRIPTION_READ] =
+        "select id, " CURSORS(CURSOR) ",\n"
+        "       removed, removed_bytes, in_flight, waiting, delivered, redelivered,\n"
+        "       acked, nacked, rejected, expired, dead\n"
+        "from embq_subscription\n"
+        "where channel = ?1",
+    [ST_SUBSCRIPTION_INSERT] = "insert into embq_subscription(channel, name)\n"
+                               "values (?1, '')",
+    [ST_SUBSCRIPTION_WRITE] =
+        "update embq_subscription\n"
+        "set " CURSORS(CURSOR_SET) ",\n"
+        "    removed = ?, removed_bytes = ?, in_flight = ?, waiting = ?, delivered = ?,\n"
+        "    redelivered = ?, acked = ?, nacked = ?, rejected = ?, expired = ?, dead = ?\n"
+        "where id = ?",
+    [ST_SUBSCRIPTION_CHANNEL] = "select channel\n"
+                                "from embq_subscription\n"
+                                "where id = ?1",
+
+    [ST_MESSAGE_INSERT] =
+        "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n"
+        "  attributes, body)\n"
+        "values (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [ST_MESSAGE_READ] = "select " MESSAGE_COLUMNS "\n"
+                        "from embq_message_%d\n"
+                        "where id = ?1",
+    [ST_MESSAGE_RANGE] = "select " MESSAGE_COLUMNS "\n"
+                         "from embq_message_%d\n"
+                         "where id > ?1 and id <= ?2\n"
+                         "order by id\n"
+                         "limit ?3",
+    [ST_MESSAGE_COUNT] = "select count(*)\n"
+                         "from (select 1 from embq_message_%d\n"
+                         "      where id > ?1 and id <= ?2\n"
+                         "      limit ?3)",
+    [ST_MESSAGE_SIZE] = "select length(body)\n"
+                        "from embq_message_%d\n"
+                        "where id = ?1",
+    [ST_MESSAGE_SIZES] = "select coalesce(sum(length(body)), 0)\n"
+                         "from embq_message_%d\n"
+                         "where id between ?1 and ?2",
+    [ST_MESSAGE_DELETE] = "delete from embq_message_%d\n"
+                          "where id = ?1",
+    [ST_MESSAGE_DELETE_RANGE] = "delete from embq_message_%d\n"
+                                "where id between ?1 and ?2",
+    /* ?1 row, ?2 queue, ?3 reason, ?4 error, ?5 receive_count, ?6 first_at, ?7 last_at,
+     * ?8 its public id */
+    [ST_MESSAGE_MOVE] =
+        "select flags, sent_at_ms, type, source, key, coalesce(public_id, ?8), attributes,\n"
+        "       json_insert(coalesce(history, '[]'), '$[#]', json_object(\n"
+        "         'queue', ?2, 'reason', ?3, 'error', ?4, 'receive_count', ?5,\n"
+        "         'first_at', ?6, 'last_at', ?7)),\n"
+        "       body\n"
+        "from embq_message_%d\n"
+        "where id = ?1",
+    [ST_MESSAGE_BURY] =
+        "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key, public_id,\n"
+        "  attributes, history, body)\n"
+        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    [ST_MESSAGE_OLDEST] = "select sent_at_ms\n"
+                          "from embq_message_%d\n"
+                          "where id >= ?1 and id <= ?2\n"
+                          "order by id\n"
+                          "limit 1",
+
+    [ST_RUN_INSERT] = "insert into embq_run(" RUN_COLUMNS ")\n"
+                      "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [ST_RUN_READ] = "select " RUN_COLUMNS "\n"
+                    "from embq_run\n"
+                    "where id = ?1",
+    [ST_RUN_WRITE] = "update embq_run\n"
+                     "set states = ?2\n"
+                     "where id = ?1",
+    [ST_RUN_DELETE] = "delete from embq_run\n"
+                      "where id = ?1",
+    [ST_RUN_FIRST] = "select id\n"
+                     "from embq_run\n"
+                     "order by id\n"
+                     "limit 1",
+    [ST_RUN_OF_OWNER] = "select id\n"
+                        "from embq_run\n"
+                        "where owner = ?1\n"
+                        "limit 1",
+    [ST_RUN_ALL] = "select id\n"
+                   "from embq_run\n"
+                   "limit 1",
+
+    [ST_DELIVERY_INSERT] =
+        "insert into embq_delivery(subscription, message, lane, suspect, due_at_ms,\n"
+        "  receive_count, token, owner, deadline_ms, first_at_ms, error)\n"
+        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    [ST_DELIVERY_READ] =
+        "select suspect, due_at_ms, receive_count, token, owner, deadline_ms, first_at_ms\n"
+        "from embq_delivery\n"
+        "where subscription = ?1 and message = ?2",
+    /* The columns as in the insert above; an error is kept until there is a newer one. */
+    [ST_DELIVERY_WRITE] =
+        "update embq_delivery\n"
+        "set lane = ?3, suspect = ?4, due_at_ms = ?5, receive_count = ?6, token = ?7,\n"
+        "    owner = ?8, deadline_ms = ?9, first_at_ms = ?10, error = coalesce(?11, error)\n"
+        "where subscription = ?1 and message = ?2",
+    [ST_DELIVERY_DELETE] = "delete from embq_delivery\n"
+                           "where subscription = ?1 and message = ?2",
+    [ST_DELIVERY_RETRIES] =
+        "select message, due_at_ms\n"
+        "from embq_delivery\n"
+        "where subscription = ?1 and lane = ?2 and suspect = ?3 and due_at_ms <= ?4\n"
+        "  and owner is null\n"
+        "order by due_at_ms, message\n"
+        "limit ?5",
+    [ST_DELIVERY_NEXT_DUE] =
+        "select due_at_ms\n"
+        "from embq_delivery\n"
+        "where subscription = ?1 and lane = ?2 and suspect = ?3 and due_at_ms > ?4\n"
+        "  and owner is null\n"
+        "order by due_at_ms\n"
+        "limit 1",
+    [ST_DELIVERY_FIRST_LEASED] = "select subscription, message, deadline_ms\n"
+                                 "from embq_delivery\n"
+                                 "where owner is not null\n"
+                                 "order by deadline_ms\n"
+                                 "limit 1",
+    [ST_DELIVERY_OF_OWNER] = "select subscription, message\n"
+                             "from embq_delivery\n"
+                             "where owner = ?1\n"
+                             "limit 1",
+    [ST_DELIVERY_DELAYED] = "select count(*)\n"
+                            "from embq_delivery\n"
+                            "where subscription = ?1 and lane = ?2 and suspect = ?3\n"
+                            "  and due_at_ms > ?4 and owner is null",
+    [ST_DELIVERY_ALL_LEASED] = "select subscription, message\n"
+                               "from embq_delivery\n"
+                               "where owner is not null\n"
+                               "limit 1",
+};
+
+struct statement_cache *statements_new(sqlite3 *db) {
+    struct statement_cache *c = calloc(1, sizeof *c);
+    if (c) c->db = db;
+    return c;
+}
+
+void statements_free(struct statement_cache *c) {
+    if (!c) return;
+    for (int i = 0; i < STATEMENTS; i++)
+        for (int shard = 0; shard < EMBQ_SHARDS; shard++) sq.finalize(c->prepared[i][shard]);
+    free(c);
+}
+
+sqlite3_stmt *statement_get(struct statement_cache *c, enum statement which, int shard,
+                            int *result) {
+    sqlite3_stmt *s = c->prepared[which][shard];
+    if (s) return s;
+    char text[1024];
+    snprintf(text, sizeof text, texts[which], shard);
+    *result = sq.prepare_v3(c->db, text, -1, SQLITE_PREPARE_PERSISTENT, &s, NULL);
+    if (*result != SQLITE_OK) return NULL;
+    return c->prepared[which][shard] = s;
+}
+
+/* ---- on the leader's connection ---- */
+
+static int failed(struct engine *e, int result) {
+    if (!e->storage_error) e->storage_error = result;
+    return -1;
+}
+
+sqlite3_stmt *statement(struct engine *e, enum statement which, int shard) {
+    int result = SQLITE_OK;
+    if (e->storage_error) return NULL; /* the group is lost: touch nothing more */
+    sqlite3_stmt *s = statement_get(e->statements, which, shard, &result);
+    if (!s) failed(e, result);
+    return s;
+}
+
+sqlite3_stmt *statement_ints(struct engine *e, enum statement which, int shard, int count,
+                             const int64_t *values) {
+    sqlite3_stmt *s = statement(e, which, shard);
+    for (int i = 0; s && i < count; i++) sq.bind_int64(s, i + 1, values[i]);
+    return s;
+}
+
+int statement_step(struct engine *e, sqlite3_stmt *s) {
+    if (!s) return -1;
+    int result = sq.step(s);
+    if (result == SQLITE_ROW) return 1;
+    sq.reset(s);
+    return result == SQLITE_DONE ? 0 : failed(e, result);
+}
+
+int statement_run(struct engine *e, sqlite3_stmt *s) {
+    int result;
+    while ((result = statement_step(e, s)) > 0) {}
+    return result;
+}
+
+int statement_do(struct engine *e, enum statement which, int shard, int count,
+                 const int64_t *values) {
+    return statement_run(e, statement_ints(e, which, shard, count, values));
+}
+
+int64_t statement_int(struct engine *e, enum statement which, int shard, int count,
+                      const int64_t *values, int64_t otherwise) {
+    sqlite3_stmt *s = statement_ints(e, which, shard, count, values);
+    if (statement_step(e, s) > 0) {
+        otherwise = sq.column_int64(s, 0);
+        sq.reset(s);
+    }
+    return otherwise;
+}
+
+struct slice column_slice(sqlite3_stmt *s, int column) {
+    /* The text first: it may convert, and the size is of what it converted to. */
+    struct slice text = {(const char *)sq.column_text(s, column), 0};
+    text.size = (size_t)sq.column_bytes(s, column);
+    return text;
+}
+
+void bind_slice(sqlite3_stmt *s, int index, struct slice text) {
+    if (text.data) sq.bind_text(s, index, text.data, (int)text.size, SQLITE_STATIC);
+    else sq.bind_null(s, index);
+}

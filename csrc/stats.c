@@ -1,0 +1,193 @@
+/* Reads: depth, counters, names. On the readers' connection, so they wait for no writer; each
+ * is one short read transaction, as a long one keeps the WAL from starting over. */
+#include "statement.h"
+
+#include <string.h>
+
+#define LANE EMBQ_LANE_DEFAULT
+
+/* A read under way: the connection is ours until reading_end. */
+struct reading {
+    struct broker *broker;
+    struct engine *e;
+    int result;
+};
+
+static sqlite3_stmt *reading_ints(struct reading *r, enum statement which, int shard, int count,
+                                  const int64_t *values) {
+    if (r->result != SQLITE_OK) return NULL;
+    sqlite3_stmt *s = statement_get(r->e->read_statements, which, shard, &r->result);
+    for (int i = 0; s && i < count; i++) sq.bind_int64(s, i + 1, values[i]);
+    return s;
+}
+
+/* 1 row, 0 none. */
+static int reading_step(struct reading *r, sqlite3_stmt *s) {
+    if (!s) return 0;
+    int result = sq.step(s);
+    if (result == SQLITE_ROW) return 1;
+    sq.reset(s);
+    if (result != SQLITE_DONE) r->result = result;
+    return 0;
+}
+
+static int reading_begin(struct reading *r, struct broker *b) {
+    *r = (struct reading){b, b->engine, SQLITE_OK};
+    int code = engine_enter(b);
+    if (code < 0) return code;
+    pthread_mutex_lock(&r->e->read_mutex);
+    reading_step(r, reading_ints(r, ST_READ_BEGIN, 0, 0, NULL));
+    return 0;
+}
+
+static int64_t reading_end(struct reading *r, int64_t result) {
+    int failed = r->result;
+    if (failed) result = error_sqlite(r->e->read_db, failed, r->e->path);
+    r->result = SQLITE_OK;
+    reading_step(r, reading_ints(r, ST_COMMIT, 0, 0, NULL));
+    pthread_mutex_unlock(&r->e->read_mutex);
+    engine_leave(r->e);
+    return result;
+}
+
+/* What the two rows of a queue say. */
+struct counts {
+    int64_t sent, sent_bytes, shard, next_sequence, subscription, cursor;
+    int64_t removed, removed_bytes, in_flight, waiting;
+    int64_t totals[7]; /* delivered .. dead */
+};
+
+static const char *const total_names[] = {"delivered", "redelivered", "acked", "nacked",
+                                          "rejected",  "expired",     "dead"};
+
+static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
+    sqlite3_stmt *s = reading_ints(r, ST_CHANNEL_READ, 0, INTS(channel));
+    if (!reading_step(r, s)) return 0;
+    n->shard = sq.column_int64(s, 1) & (EMBQ_SHARDS - 1);
+    n->next_sequence = sq.column_int64(s, 11);
+    n->sent = sq.column_int64(s, 12);
+    n->sent_bytes = sq.column_int64(s, 13);
+    sq.reset(s);
+    s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
+    if (!reading_step(r, s)) return 0;
+    n->subscription = sq.column_int64(s, 0);
+    n->cursor = sq.column_int64(s, 1 + LANE);
+    int64_t *after[] = {&n->removed, &n->removed_bytes, &n->in_flight, &n->waiting};
+    for (int i = 0; i < 4; i++) *after[i] = sq.column_int64(s, 1 + EMBQ_LANES + i);
+    for (int i = 0; i < 7; i++) n->totals[i] = sq.column_int64(s, 5 + EMBQ_LANES + i);
+    sq.reset(s);
+    return 1;
+}
+
+static int64_t gone(struct reading *r) {
+    return r->result ? 0 : error_set(EMBQ_NOT_FOUND, "%s: the queue is gone", r->e->path);
+}
+
+long long embq_depth(embq_ref broker, long long channel) {
+    struct reading r;
+    struct counts n;
+    int code = reading_begin(&r, broker_of(broker));
+    if (code < 0) return code;
+    return reading_end(&r, counts_read(&r, channel, &n) ? n.sent - n.removed : gone(&r));
+}
+
+/* Rows that wait for a time to come. Their number is what this costs. */
+static int64_t delayed_count(struct reading *r, const struct counts *n) {
+    if (!n->waiting) return 0;
+    sqlite3_stmt *s = reading_ints(r, ST_DELIVERY_DELAYED, 0,
+                                   INTS(n->subscription, LANE, 0, clock_wall_ms()));
+    int64_t count = reading_step(r, s) ? sq.column_int64(s, 0) : 0;
+    if (s) sq.reset(s);
+    return count;
+}
+
+/* When the oldest message was sent, -1 when there is none. */
+static int64_t oldest_ms(struct reading *r, int64_t channel, const struct counts *n) {
+    sqlite3_stmt *s = reading_ints(r, ST_MESSAGE_OLDEST, (int)n->shard,
+                                   INTS(message_id(channel, LANE, 0),
+                                        message_id(channel, LANE, n->next_sequence - 1)));
+    int64_t sent_at = reading_step(r, s) ? sq.column_int64(s, 0) : -1;
+    if (s) sq.reset(s);
+    return sent_at;
+}
+
+static void pack_named(struct packer *p, const char *name, int64_t value) {
+    pack_text(p, name, strlen(name));
+    pack_int(p, value);
+}
+
+static void channel_stats(struct reading *r, int64_t channel, const struct counts *n,
+                          struct packer *p) {
+    int64_t messages = n->sent - n->removed, delayed = delayed_count(r, n);
+    int64_t sent_at = oldest_ms(r, channel, n);
+    pack_map(p, 15);
+    pack_named(p, "messages", messages);
+    pack_named(p, "ready", messages - n->in_flight - delayed);
+    pack_named(p, "delayed", delayed);
+    pack_named(p, "in_flight", n->in_flight);
+    pack_named(p, "bytes", n->sent_bytes - n->removed_bytes);
+    pack_named(p, "sent", n->sent);
+    pack_named(p, "sent_bytes", n->sent_bytes);
+    for (int i = 0; i < 7; i++) pack_named(p, total_names[i], n->totals[i]);
+    pack_text(p, "oldest_ms", 9);
+    if (sent_at < 0) pack_nil(p);
+    else pack_int(p, clock_wall_ms() - sent_at);
+}
+
+static void engine_stats(const struct broker *b, struct packer *p) {
+    const struct engine *e = b->engine;
+    pack_map(p, 7);
+    pack_named(p, "groups", e->groups);
+    pack_named(p, "operations", e->operations);
+    pack_named(p, "syncs", e->syncs);
+    pack_named(p, "checkpoints", e->checkpoints);
+    pack_named(p, "wal_bytes",
+               (int64_t)wal_frames(&e->wal) * (wal_page_size(&e->wal) + 24));
+    pack_named(p, "unawaited_failures", b->unawaited);
+    pack_text(p, "sqlite_version", 14);
+    pack_text(p, sq.libversion(), strlen(sq.libversion()));
+}
+
+static int64_t answer(struct packer *p, embq_bytes *out) {
+    if (p->failed) {
+        pack_free(p);
+        return error_set(EMBQ_NO_MEMORY, "no memory for an answer");
+    }
+    *out = (embq_bytes){p->data, (long long)p->size, 1};
+    return 0;
+}
+
+int embq_stats(embq_ref broker, long long channel, embq_bytes *out) {
+    struct reading r;
+    struct counts n;
+    struct packer p = {0};
+    int64_t code = reading_begin(&r, broker_of(broker));
+    if (code < 0) return (int)code;
+    if (!channel) engine_stats(r.broker, &p);
+    else if (counts_read(&r, channel, &n)) channel_stats(&r, channel, &n, &p);
+    else code = gone(&r);
+    code = reading_end(&r, code);
+    if (code < 0) pack_free(&p);
+    return (int)(code < 0 ? code : answer(&p, out));
+}
+
+int embq_queues(embq_ref broker, embq_bytes *out) {
+    struct reading r;
+    struct packer p = {0};
+    uint32_t count = 0;
+    int64_t code = reading_begin(&r, broker_of(broker));
+    if (code < 0) return (int)code;
+    pack_array(&p, 0);
+    sqlite3_stmt *s = reading_ints(&r, ST_CHANNEL_ALL, 0, 0, NULL);
+    while (reading_step(&r, s)) {
+        struct slice name = column_slice(s, 1);
+        pack_array(&p, 2);
+        pack_int(&p, sq.column_int64(s, 0));
+        pack_text(&p, name.data, name.size);
+        count++;
+    }
+    pack_array_count(&p, 0, count);
+    code = reading_end(&r, 0);
+    if (code < 0) pack_free(&p);
+    return (int)(code < 0 ? code : answer(&p, out));
+}

@@ -1,0 +1,156 @@
+/* The nouns of the file, as the leader works on them inside a group: channels, messages, runs,
+ * deliveries. All of these need the write lock. A function that touches the file returns -1
+ * when storage failed (e->storage_error says how): then the whole group is rolled back.
+ */
+#ifndef EMBQ_STORE_H
+#define EMBQ_STORE_H
+
+#include "engine.h"
+#include "statement.h"
+
+/* ---- channel.c ---- */
+
+/* The channel as the file has it now; NULL when there is none (or storage failed). */
+struct channel *channel_get(struct engine *e, int64_t id);
+struct channel *channel_of_subscription(struct engine *e, int64_t subscription);
+/* By name: its id, 0 when there is none, -1. */
+int64_t channel_find(struct engine *e, const char *name, size_t size);
+/* Make a queue; its id or a code. */
+int64_t channel_create(struct engine *e, const char *name, size_t size,
+                       const struct options *o);
+/* OP_DECLARE. */
+int64_t channel_declare(struct engine *e, struct op *op);
+/* Allocate `count` sequences: the first, or LIMIT_REACHED. */
+int64_t channel_allocate(struct channel *c, int64_t count);
+/* Write what changed; the runs first. */
+int channels_flush(struct engine *e);
+void channels_free(struct engine *e);
+
+static inline int64_t channel_depth(const struct channel *c) {
+    return c->sent - c->sub.removed;
+}
+
+/* ---- message.c ---- */
+
+/* OP_SEND, OP_SEND_MANY: the first row, or a code. */
+int64_t message_send(struct engine *e, struct op *op);
+/* Check the shape and size of a send before it is staged: 0 or a code. */
+int message_validate(const struct op *op, int64_t max_body);
+
+struct delivered {
+    int64_t run, token, message, receive_count;
+};
+/* Append the row of a stepped MESSAGE_READ or MESSAGE_RANGE statement, and its receipt, to
+ * the answer of a claim. */
+void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delivered *d,
+                  struct op *claim);
+/* Delete one; its size, or -1. */
+int64_t message_remove(struct engine *e, struct channel *c, int64_t id);
+
+struct burial {
+    const char *reason; /* "rejected", "max_receives" */
+    struct slice error;
+    int64_t receive_count, first_at_ms;
+};
+/* Move it to the channel's dead-letter queue, which is made when it is not there. Returns its
+ * size, or -1. Deliveries and runs are the caller's to clean. */
+int64_t message_bury(struct engine *e, struct channel *c, int64_t id, const struct burial *b);
+
+/* ---- run.c: batches of first deliveries ---- */
+
+enum member { MEMBER_HELD = 0, MEMBER_ACKED = 1, MEMBER_LEFT = 2 };
+
+struct run {
+    struct run *next;
+    int64_t id; /* deadline_ms << 21 | random: runs are in order of deadline */
+    int64_t first, last, owner, token, claimed_at_ms;
+    struct channel *channel;
+    uint64_t epoch;
+    int held;
+    int dirty;   /* some member was acked or left since it was written */
+    int unsaved; /* not in the file yet */
+    uint32_t sizes_known;
+    uint8_t states[EMBQ_RUN_IDS / 4]; /* two bits a member: enum member */
+    uint8_t stored[EMBQ_RUN_IDS / 4]; /* as in the file: what is acked here is deleted */
+    uint32_t sizes[]; /* of the bodies, when this process claimed them (sizes_known) */
+};
+
+static inline int64_t run_deadline_ms(int64_t id) {
+    return id >> 21;
+}
+
+/* Proof of one lease: random, never 0. */
+int64_t token_new(void);
+/* An id that no run has. */
+int64_t run_new_id(struct engine *e, int64_t deadline_ms);
+/* A new run over first..last, every member MEMBER_LEFT until run_hold(). NULL: no memory. */
+struct run *run_new(struct engine *e, struct channel *c, int64_t id, int64_t token,
+                    int64_t first, int64_t last);
+void run_hold(struct run *r, int64_t message, uint32_t size);
+/* NULL when there is no such run (or storage failed). */
+struct run *run_get(struct engine *e, int64_t id);
+enum member run_member(const struct run *r, int64_t message);
+void run_set(struct run *r, int64_t message, enum member state);
+/* Delete the messages that were acked, write or delete the runs that changed. */
+int runs_flush(struct engine *e);
+/* Forget what an older epoch knew. */
+void runs_drop(struct engine *e);
+/* Turn every held member into a suspect that is due now: its lease ended. */
+int run_expire(struct engine *e, struct run *r);
+
+/* ---- delivery.c: where a message is that was handed out at least once ---- */
+
+/* A member of a run (`run` set), or a row of embq_delivery (`stored`). Moving it keeps the
+ * counters of the channel right. */
+struct delivery {
+    int64_t message;
+    struct run *run;
+    int stored;
+    int suspect;
+    int64_t due_at_ms; /* wall clock; small numbers are an order among what is due at once */
+    int64_t receive_count;
+    int64_t token;       /* 0: nobody may settle it */
+    int64_t owner;       /* 0: waiting */
+    int64_t deadline_ms; /* when leased */
+    int64_t first_at_ms;
+    struct slice error; /* of the nack that put it here; not read back */
+};
+
+struct delivery delivery_of_run(struct run *r, int64_t message);
+/* The row of a message: 1 found, 0 not, -1. */
+int delivery_read(struct engine *e, struct channel *c, int64_t message, struct delivery *d);
+/* Write it with this owner: leased, or (0) waiting. */
+int delivery_store(struct engine *e, struct channel *c, struct delivery *d, int64_t owner);
+/* It and its message are done with. */
+int delivery_remove(struct engine *e, struct channel *c, struct delivery *d);
+int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
+                  const char *reason, struct slice error);
+/* Its lease ended by death or expiry: a suspect, or a dead letter when it was its last. */
+int delivery_expire(struct engine *e, struct channel *c, struct delivery *d);
+/* Whether its next return is a burial. */
+int delivery_is_last(const struct channel *c, const struct delivery *d);
+
+/* ---- lease.c: leases that ended, of all queues ---- */
+
+/* Return leases whose deadline has passed, EMBQ_EXPIRE_STEP at the most. */
+int leases_expire(struct engine *e);
+/* Return the leases of one owner; 1 when some are left, 0 when none, -1. */
+int leases_of_owner(struct engine *e, int64_t owner);
+/* Void every lease: no owner of another boot or of the original of a copy is alive. */
+int leases_void(struct engine *e);
+/* A lease with this deadline was given. */
+void leases_note(struct engine *e, int64_t deadline_ms);
+
+/* ---- claim.c, settle.c ---- */
+
+/* OP_CLAIM: how many were claimed. With 0, op->next_due_ms says when to look again. */
+int64_t claim_run(struct engine *e, struct op *op);
+/* OP_SETTLE: how many, or a code when none. */
+int64_t settle_run(struct engine *e, struct op *op);
+
+/* Something became ready in the channel: parked claims are served, other processes woken. */
+static inline void channel_offer(struct engine *e, const struct channel *c) {
+    e->wake_bits |= wake_bit(c->id);
+}
+
+#endif

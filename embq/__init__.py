@@ -1,0 +1,75 @@
+"""A durable message broker inside your process and one SQLite file.
+
+import embq
+
+with embq.open("app.db") as broker:
+    jobs = broker.queue("jobs")
+    jobs.send({"order": 17})
+    for message in jobs.messages(wait=0):
+        print(message.data)
+        message.ack()
+"""
+
+from embq._ticket import Ticket
+from embq.broker import Broker, open  # noqa: A004
+from embq.errors import (
+    BodyError,
+    Busy,
+    Closed,
+    CommitUncertain,
+    ConfigMismatch,
+    Corrupt,
+    DatabaseReplaced,
+    Error,
+    Full,
+    InvalidArgument,
+    InvalidReceipt,
+    LeaseLost,
+    LimitReached,
+    MessageTooLarge,
+    NoMemory,
+    NotAnEmbqFile,
+    NotFound,
+    SchemaTooNew,
+    StorageFull,
+    StorageIOError,
+    StorageReadOnly,
+    UnsupportedSQLite,
+)
+from embq.messages import Backoff, Message, Outgoing, Sent
+from embq.queue import Queue
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backoff",
+    "BodyError",
+    "Broker",
+    "Busy",
+    "Closed",
+    "CommitUncertain",
+    "ConfigMismatch",
+    "Corrupt",
+    "DatabaseReplaced",
+    "Error",
+    "Full",
+    "InvalidArgument",
+    "InvalidReceipt",
+    "LeaseLost",
+    "LimitReached",
+    "Message",
+    "MessageTooLarge",
+    "NoMemory",
+    "NotAnEmbqFile",
+    "NotFound",
+    "Outgoing",
+    "Queue",
+    "SchemaTooNew",
+    "Sent",
+    "StorageFull",
+    "StorageIOError",
+    "StorageReadOnly",
+    "Ticket",
+    "UnsupportedSQLite",
+    "open",
+]

@@ -1,0 +1,429 @@
+"""The C core, typed: the only module that imports the extension.
+
+Here, and only here, seconds become milliseconds and codes become exceptions.
+
+**Signals.** A signal makes a waiting C call return `EMBQ_INTERRUPTED`. Python then runs
+its handlers, right after the call and inside our `try`, and one that raises leaves
+through `except BaseException`: `embq_abandon()` takes back what was not begun. When
+nothing is pending it does nothing, so it may always be called. That is why each call
+stands in a `try` of its own, and why nothing is to be done between a call and its end.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from typing import Any
+
+import msgspec
+
+from embq import errors
+from embq.messages import Message
+
+_CENTURY = 36_525 * 86_400.0  # seconds; a longer time is a mistake, as is infinity
+_INT_MAX = 2**31 - 1
+
+
+def _load(name: str) -> Any:
+    """Load one of the two units: both live in one library, and so share its state."""
+    core = find_spec("embq._core")
+    if core is None or core.origin is None:
+        msg = "embq._core is not built: run `pip install .` (needs a C compiler)"
+        raise ImportError(msg)
+    fullname = f"embq.{name}"
+    loader = ExtensionFileLoader(fullname, core.origin)
+    module = module_from_spec(ModuleSpec(fullname, loader, origin=core.origin))
+    loader.exec_module(module)
+    sys.modules[fullname] = module  # _instant finds the types of _blocking by this name
+    return module
+
+
+_blocking = _load("_blocking")
+_instant = _load("_instant")
+#: Where the core is: SQLite can load the same file as a run-time extension.
+LIBRARY = str(_blocking.__file__)
+
+_ffi = _blocking.ffi
+_lib = _blocking.lib
+_now = _instant.lib
+
+INTERRUPTED: int = _lib.EMBQ_INTERRUPTED
+NOT_YET: int = _lib.EMBQ_NOT_YET
+NO_SCHEMA: int = _lib.EMBQ_NO_SCHEMA
+SCHEMA_VERSION: int = _lib.EMBQ_SCHEMA_VERSION
+OPEN_CREATE: int = _lib.EMBQ_OPEN_CREATE
+OPEN_FULL: int = _lib.EMBQ_OPEN_FULL
+AUTO_ACK: int = _lib.EMBQ_CLAIM_AUTO_ACK
+ACK: int = _lib.EMBQ_ACK
+NACK: int = _lib.EMBQ_NACK
+REJECT: int = _lib.EMBQ_REJECT
+EXTEND: int = _lib.EMBQ_EXTEND
+GIVE_BACK: int = _lib.EMBQ_GIVE_BACK
+RECEIPT_SIZE: int = _lib.EMBQ_RECEIPT_SIZE
+
+# Looked up once: a claim or a send of a microsecond notices an attribute.
+_send = _lib.embq_send
+_claim = _lib.embq_claim
+_resume = _lib.embq_resume
+_abandon = _lib.embq_abandon
+_free = _now.embq_bytes_free
+_free_broker = _lib.embq_broker_free
+_take = _now.embq_consumer_take
+_send_nowait = _now.embq_send_nowait
+_ack_nowait = _now.embq_ack_nowait
+_new = _ffi.new
+_buffer = _ffi.buffer
+_BYTES = _ffi.typeof("embq_bytes *")
+_decode_messages: Callable[[Any], list[Message]]
+_decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
+
+
+# ---- times and failures ----
+
+
+def milliseconds(value: float | timedelta, what: str) -> int:
+    """Turn a duration into milliseconds.
+
+    Args:
+        value: Seconds, or a `timedelta`. More than nothing is at least a millisecond.
+        what: The argument's name, for the error.
+
+    Returns:
+        Whole milliseconds.
+
+    Raises:
+        InvalidArgument: Not a number, NaN, negative, or above 100 years.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{what}: {type(value).__name__} is not a number of seconds"
+        raise errors.InvalidArgument(msg)
+    if not 0 <= value <= _CENTURY:
+        msg = f"{what}: {value!r} seconds is not between 0 and 100 years"
+        raise errors.InvalidArgument(msg)
+    return max(1, round(value * 1000)) if value else 0
+
+
+def limit_ms(value: float | timedelta, what: str = "timeout") -> int:
+    """Turn a time limit into milliseconds, at most what an int holds (24 days)."""
+    return min(milliseconds(value, what), _INT_MAX)
+
+
+def wait_ms(value: float | timedelta | None, what: str = "wait") -> int:
+    """Turn a wait into milliseconds; None, or more than 24 days, is for ever: -1."""
+    if value is None:
+        return -1
+    result = milliseconds(value, what)
+    return result if result <= _INT_MAX else -1
+
+
+def error_text() -> str:
+    """Return the text of this thread's last failure in C."""
+    text = _now.embq_errmsg()
+    return bytes(_ffi.string(text)).decode(errors="replace") if text else ""
+
+
+def failure(code: int) -> errors.Error:
+    """Build the exception for a code, with the text that C left for it."""
+    cls = errors.BY_NUMBER.get(code)
+    if cls is None:
+        return errors.Error(f"unexpected code {code} from the core: {error_text()}")
+    return cls(error_text())
+
+
+def _call(call: Callable[..., int], *args: Any) -> int:
+    """Make one call that may wait, run signal handlers, and return its code."""
+    try:
+        code = call(*args)
+        while code == INTERRUPTED:
+            code = _resume()
+    except BaseException:
+        _abandon()
+        raise
+    return code
+
+
+def _run(call: Callable[..., int], *args: Any) -> int:
+    """Make one call that may wait, and raise what it reports."""
+    code = _call(call, *args)
+    if code < 0:
+        raise failure(code)
+    return code
+
+
+def _fetch(call: Callable[..., int], *args: Any) -> tuple[int, bytes]:
+    """Make a call whose last argument is a buffer; return its result and the bytes."""
+    out = _new(_BYTES)
+    try:
+        code = _run(call, *args, out)
+        return code, bytes(_buffer(out.data, out.size)) if out.size else b""
+    finally:
+        _free(out)
+
+
+# ---- the borrowed SQLite ----
+
+
+def bind_module(path: str) -> bool:
+    """Take SQLite's functions from a loaded module; False when it hides them."""
+    return _run(_lib.embq_bind_module, os.fsencode(path)) == 1
+
+
+def bind_extension() -> bool:
+    """Tell whether SQLite has loaded the core as a run-time extension."""
+    return _run(_lib.embq_bind_extension) == 1
+
+
+def bind_proof(name: str) -> None:
+    """Register a VFS of this name with the SQLite that is bound."""
+    _run(_lib.embq_bind_proof, name.encode())
+
+
+def bind_proof_end() -> None:
+    """Remove that VFS."""
+    _run(_lib.embq_bind_proof_end)
+
+
+def bind_check() -> int:
+    """Return the version number of the bound SQLite, or refuse it."""
+    return _run(_lib.embq_bind_check)
+
+
+# ---- files ----
+
+
+class Handle(msgspec.Struct, gc=False, eq=False):
+    """A broker in C, freed when the last object that may pass it to C is gone.
+
+    Not tracked by the garbage collector, on purpose: in a cycle of garbage this is then
+    the last to go, after the consumers and tickets that use the handle when they end.
+    """
+
+    ref: int
+
+    def __del__(self) -> None:
+        _free_broker(self.ref)
+
+
+def open_broker(
+    path: bytes, flags: int, busy_timeout_ms: int, migrate: Callable[[bytes, int], None]
+) -> Handle:
+    """Open a file, creating or upgrading its tables when they are not there."""
+    out = _new("embq_ref *")
+    try:
+        code = _call(_lib.embq_open, path, flags, busy_timeout_ms, out)
+        if code == NO_SCHEMA:
+            migrate(path, busy_timeout_ms)
+            code = _call(_lib.embq_open, path, flags, busy_timeout_ms, out)
+    except BaseException:
+        if out[0]:  # a signal after C's return
+            _free_broker(out[0])
+        raise
+    if code == NO_SCHEMA:
+        msg = f"{os.fsdecode(path)!r} lost its tables while it was being opened"
+        raise errors.Corrupt(msg)
+    if code < 0:
+        raise failure(code)
+    return Handle(int(out[0]))
+
+
+def close_broker(broker: int) -> None:
+    """Store what is staged; raise the first failure that nobody awaited."""
+    _run(_lib.embq_close, broker)
+
+
+file_id: Callable[[int], int] = _now.embq_file_id
+unawaited_failures: Callable[[int], int] = _now.embq_unawaited_failures
+
+
+def use_clock(path: str | os.PathLike[str] | None) -> None:
+    """Read this process's clocks from a file of two little-endian int64: boot, wall ms.
+
+    For tests. Every process of a test maps the same file; None: the machine's clocks.
+    """
+    name = _ffi.NULL if path is None else os.fsencode(path)
+    _run(_lib.embq_clock_map, name)
+
+
+# ---- queues ----
+
+
+def declare(broker: int, name: bytes, options: bytes) -> tuple[int, bytes]:
+    """Create or find a queue; return its channel and its stored options."""
+    return _fetch(_lib.embq_declare, broker, name, len(name), options, len(options))
+
+
+def send(broker: int, channel: int, body: bytes, fields: bytes, timeout: int) -> int:
+    """Store one message; return its row."""
+    try:
+        row: int = _send(broker, channel, body, len(body), fields, len(fields), timeout)
+        while row == INTERRUPTED:
+            row = _resume()
+    except BaseException:
+        _abandon()
+        raise
+    if row < 0:
+        raise failure(row)
+    return row
+
+
+def send_many(broker: int, channel: int, packed: bytes, timeout: int) -> int:
+    """Store all of a packed array or none; return the first row."""
+    return _run(_lib.embq_send_many, broker, channel, packed, len(packed), timeout)
+
+
+def claim(
+    broker: int, channel: int, limit: int, wait: int, flags: int
+) -> list[Message]:
+    """Lease up to `limit` messages, waiting `wait` ms (-1: for ever) for the first.
+
+    A signal handler that raises, even after C has returned, gives back what was
+    claimed.
+    """
+    out = _new(_BYTES)
+    messages: list[Message] = []
+    try:
+        code = _claim(broker, channel, limit, wait, flags, out)
+        while code == INTERRUPTED:
+            code = _resume()
+        if code > 0:
+            messages = _decode_messages(_buffer(out.data, out.size))
+        _free(out)
+    except BaseException:
+        _abandon()
+        if not messages and out.size:
+            messages = _decode_messages(_buffer(out.data, out.size))
+        if messages and not flags & AUTO_ACK:
+            give_back(broker, channel, messages)
+        _free(out)
+        raise
+    if code < 0:
+        raise failure(code)
+    return messages
+
+
+def give_back(broker: int, channel: int, messages: list[Message]) -> None:
+    """Return messages that nobody has seen; at worst their lease ends them."""
+    receipts = b"".join([message._receipt for message in messages])  # noqa: SLF001
+    with contextlib.suppress(errors.Error):
+        settle(broker, channel, GIVE_BACK, receipts)
+
+
+def settle(
+    broker: int,
+    channel: int,
+    verb: int,
+    receipts: bytes,
+    delay_ms: int = -1,
+    note: bytes = b"",
+) -> int:
+    """Settle messages by their receipts, one after the other; return how many were."""
+    count = len(receipts) // RECEIPT_SIZE
+    arguments = (receipts, count, delay_ms, note, len(note), -1)
+    return _run(_lib.embq_settle, broker, channel, verb, *arguments)
+
+
+def ack_nowait(broker: int, channel: int, receipt: bytes) -> None:
+    """Stage an ack; it joins the next group."""
+    code = _ack_nowait(broker, channel, receipt)
+    if code < 0:
+        raise failure(code)
+
+
+def flush(broker: int, timeout: int) -> None:
+    """Wait until all that is staged is stored."""
+    _run(_lib.embq_flush, broker, timeout)
+
+
+def ping(broker: int, timeout: int) -> None:
+    """Go the whole way of a write, without writing."""
+    _run(_lib.embq_ping, broker, timeout)
+
+
+def depth(broker: int, channel: int) -> int:
+    """Count the messages that are not settled."""
+    return _run(_lib.embq_depth, broker, channel)
+
+
+def stats(broker: int, channel: int) -> dict[str, Any]:
+    """Read a channel's counters, or with channel 0 the engine's."""
+    _, packed = _fetch(_lib.embq_stats, broker, channel)
+    return msgspec.msgpack.decode(packed, type=dict[str, Any])
+
+
+def queues(broker: int) -> list[tuple[int, str]]:
+    """List all queues, as pairs of channel and name."""
+    _, packed = _fetch(_lib.embq_queues, broker)
+    return msgspec.msgpack.decode(packed, type=list[tuple[int, str]])
+
+
+# ---- tickets ----
+
+
+def send_nowait(broker: int, channel: int, body: bytes, fields: bytes) -> int:
+    """Stage one message; return a ticket. Keeps the GIL."""
+    ticket: int = _send_nowait(broker, channel, body, len(body), fields, len(fields))
+    if ticket < 0:
+        raise failure(ticket)
+    return ticket
+
+
+def ticket_row(ticket: int) -> int | None:
+    """Return the row of a staged send, or None while it is not stored."""
+    row: int = _now.embq_ticket_result(ticket)
+    if row < 0 and row != NOT_YET:
+        raise failure(row)
+    return None if row == NOT_YET else row
+
+
+def ticket_wait(ticket: int, timeout: int) -> int | None:
+    """Wait for a staged send; return its row, or None when the time is over."""
+    row = _call(_lib.embq_ticket_wait, ticket, timeout)
+    if row < 0 and row != NOT_YET:
+        raise failure(row)
+    return None if row == NOT_YET else row
+
+
+ticket_free: Callable[[int], None] = _now.embq_ticket_free
+
+
+# ---- prefetch ----
+
+
+def consumer_open(broker: int, channel: int, prefetch: int, flags: int) -> int:
+    """Open a consumer that claims ahead; prefetch 0 adapts to the handling time."""
+    return _run(_lib.embq_consumer_open, broker, channel, prefetch, flags)
+
+
+def consumer_next(consumer: int, wait: int) -> list[Message]:
+    """Wait for the next batch. What is not taken from it, the consumer gives back."""
+    out = _new(_BYTES)
+    try:
+        code = _run(_lib.embq_consumer_next, consumer, wait, out)
+        return _decode_messages(_buffer(out.data, out.size)) if code else []
+    finally:
+        _free(out)
+
+
+consumer_take: Callable[[int], int] = _take
+
+
+def consumer_close(consumer: int) -> None:
+    """Give back what was not taken, and forget the consumer."""
+    try:
+        _run(_lib.embq_consumer_close, consumer)
+    finally:
+        _lib.embq_consumer_free(consumer)
+
+
+# The core ends its threads and connections before a fork and finds its way again on
+# either side of it; the child drops what is its parent's.
+os.register_at_fork(
+    before=_lib.embq_before_fork,
+    after_in_parent=_lib.embq_after_fork_parent,
+    after_in_child=_lib.embq_after_fork_child,
+)

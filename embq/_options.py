@@ -1,0 +1,155 @@
+"""The options of a queue: given, checked, compared with what the file holds.
+
+They live in the file, so that every process, and a bare `nack()`, obeys the same rules.
+"""
+
+from datetime import timedelta
+from typing import Any, Self
+
+import msgspec
+
+from embq import _native
+from embq._codec import CODECS, pack
+from embq.errors import ConfigMismatch, InvalidArgument
+from embq.messages import Backoff
+
+MAX_NAME = 255  # bytes of UTF-8
+_MAX_INT = 2**31 - 1
+_DEAD = ".dead"
+
+
+class Options(msgspec.Struct, array_like=True, frozen=True):
+    """A queue's options as C stores them, in the order of `csrc/channel.c`."""
+
+    codec: str
+    visibility_timeout_ms: int
+    max_receives: int
+    dead_letter: str | None
+    retry_first_ms: int
+    retry_factor: float
+    retry_cap_ms: int
+    retry_jitter: bool
+    max_body: int
+
+    @classmethod
+    def build(cls, name: str, given: dict[str, Any]) -> Self:
+        """Check what was given and fill in the defaults.
+
+        Raises:
+            InvalidArgument: An option could never work.
+        """
+        # A dead-letter queue has none of its own by default: failures end somewhere.
+        dead_letter = None if name.endswith(_DEAD) else name + _DEAD
+        dead_letter = given.get("dead_letter", dead_letter)
+        if dead_letter is not None:
+            encode_name(dead_letter, "dead_letter")
+            if dead_letter == name:
+                msg = f"queue {name!r}: it cannot be its own dead-letter queue"
+                raise InvalidArgument(msg)
+        first, factor, cap, jitter = _backoff(given.get("retry", Backoff()))
+        return cls(
+            codec=_codec(given.get("codec", "json")),
+            visibility_timeout_ms=_timeout(given.get("visibility_timeout", 30.0)),
+            max_receives=count(given.get("max_receives", 5), "max_receives"),
+            dead_letter=dead_letter,
+            retry_first_ms=first,
+            retry_factor=factor,
+            retry_cap_ms=cap,
+            retry_jitter=jitter,
+            max_body=count(given.get("max_body", 1 << 20), "max_body"),
+        )
+
+    @classmethod
+    def decode(cls, packed: bytes) -> Self:
+        """Read the options that C found in the file."""
+        return msgspec.msgpack.decode(packed, type=cls)
+
+    def encode(self) -> bytes:
+        """Write the options for C."""
+        return pack(self)
+
+    def show(self, option: str) -> Any:
+        """Return one option as a caller would give it."""
+        if option == "visibility_timeout":
+            return self.visibility_timeout_ms / 1000
+        if option == "retry":
+            first, cap = self.retry_first_ms / 1000, self.retry_cap_ms / 1000
+            return Backoff(first, self.retry_factor, cap, self.retry_jitter)
+        return getattr(self, option)
+
+    def compare(self, name: str, wanted: Self, given: dict[str, Any]) -> None:
+        """Refuse options that were given and differ from these, the stored ones.
+
+        Raises:
+            ConfigMismatch: Naming each such option with both values.
+        """
+        differing = []
+        for option in given:
+            here, there = self.show(option), wanted.show(option)
+            if here != there:
+                differing.append(f"{option} is stored as {here!r}, given as {there!r}")
+        if differing:
+            msg = f"queue {name!r}: {', '.join(differing)}"
+            raise ConfigMismatch(msg)
+
+
+def encode_name(name: str, what: str = "name") -> bytes:
+    """Check a queue's name and return its bytes.
+
+    Raises:
+        InvalidArgument: Not a str of 1 to 255 bytes of UTF-8 without NUL.
+    """
+    if not isinstance(name, str):
+        msg = f"{what}: {type(name).__name__} is not a str"
+        raise InvalidArgument(msg)
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{what}: not valid Unicode"
+        raise InvalidArgument(msg) from error
+    if not 1 <= len(encoded) <= MAX_NAME or b"\0" in encoded:
+        msg = f"{what}: {name[:40]!r} has {len(encoded)} bytes"
+        hint = f"a name has 1 to {MAX_NAME} bytes of UTF-8, and no NUL"
+        raise InvalidArgument(msg, hint)
+    return encoded
+
+
+def count(value: int, what: str) -> int:
+    """Check a whole number of at least 1, that fits an int of C."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{what}: {type(value).__name__} is not an int"
+        raise InvalidArgument(msg)
+    if not 1 <= value <= _MAX_INT:
+        msg = f"{what}: {value} is not between 1 and {_MAX_INT}"
+        raise InvalidArgument(msg)
+    return value
+
+
+def _codec(name: str) -> str:
+    if not isinstance(name, str) or name not in CODECS:
+        msg = f"codec: {name!r} is not one of {', '.join(CODECS)}"
+        raise InvalidArgument(msg)
+    return name
+
+
+def _timeout(value: float | timedelta) -> int:
+    result = _native.milliseconds(value, "visibility_timeout")
+    if not result:
+        msg = "visibility_timeout: must be more than 0"
+        raise InvalidArgument(msg)
+    return result
+
+
+def _backoff(retry: Backoff) -> tuple[int, float, int, bool]:
+    """Check a retry policy and return it in the order of `Options`."""
+    if not isinstance(retry, Backoff):
+        msg = f"retry: {type(retry).__name__} is not an embq.Backoff"
+        raise InvalidArgument(msg)
+    factor = retry.factor
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if not number or not 1 <= factor <= _MAX_INT:
+        msg = f"retry: factor {factor!r} is not a number of at least 1"
+        raise InvalidArgument(msg)
+    first = _native.milliseconds(retry.first, "retry: first")
+    cap = _native.milliseconds(retry.cap, "retry: cap")
+    return first, float(factor), cap, bool(retry.jitter)

@@ -1,0 +1,250 @@
+"""The statements of the first migration, as text."""
+
+from collections.abc import Iterator
+
+#: Message tables. Appending is cheap only at the right edge of a B-tree, so each
+# channel : appends to one of several; see ARCHITECTURE.md for the measurement.
+SHARDS = 16
+#: Lanes of a channel: one cursor each.
+LANES = 16
+
+#: The bits of a message's id below its channel, all set.
+SEQUENCES = (1 << 45) - 1
+
+_META = """
+create table embq_meta(
+  id integer primary key check (id = 1),
+  schema_version integer not null,
+  file_id integer not null,  -- random; the first half of every public id
+  -- Under which boot, and as which inode, the file was last opened: when they differ,
+  -- leases are void and sequences jump.
+  boot_id text not null,
+  device integer not null,
+  inode integer not null,
+  created_at_ms integer not null
+) strict
+"""
+
+_META_ROW = """
+insert into embq_meta
+values (
+  1, 1, random(), '', 0, 0,
+  cast((julianday('now') - 2440587.5) * 86400000 as integer)
+)
+"""
+
+_OWNER = """
+create table embq_owner(  -- processes that have the file open
+  slot integer primary key,
+  pid integer not null,  -- for people; who is alive is told by a lock
+  opened_at_ms integer not null
+) strict
+"""
+
+_CHANNEL = """
+create table embq_channel(
+  id integer primary key,
+  kind integer not null,  -- 1: a queue
+  name text not null unique,
+  shard integer not null,  -- its messages are in embq_message_{shard}
+  codec text not null,
+  visibility_timeout_ms integer not null,
+  max_receives integer not null,
+  dead_letter text,
+  retry_first_ms integer not null,
+  retry_factor real not null,
+  retry_cap_ms integer not null,
+  retry_jitter integer not null,
+  max_body integer not null,
+  created_at_ms integer not null,
+  next_sequence integer not null default 1,
+  sent integer not null default 0,
+  sent_bytes integer not null default 0
+) strict
+"""
+
+_SUBSCRIPTION = """
+create table embq_subscription(
+  id integer primary key,
+  channel integer not null,
+  name text not null,
+  -- How far first deliveries have gone in each lane: the last id handed out.
+  {cursors}
+  -- The depth is channel.sent - removed: a send touches one row.
+  removed integer not null default 0,
+  removed_bytes integer not null default 0,
+  in_flight integer not null default 0,
+  waiting integer not null default 0,  -- deliveries that nobody holds
+  delivered integer not null default 0,
+  redelivered integer not null default 0,
+  acked integer not null default 0,
+  nacked integer not null default 0,
+  rejected integer not null default 0,
+  expired integer not null default 0,
+  dead integer not null default 0,
+  unique (channel, name)
+) strict
+"""
+
+_RUN = """
+create table embq_run(  -- a batch of first deliveries
+  id integer primary key,  -- deadline_ms << 21 | random: in the order of deadlines
+  subscription integer not null,
+  first integer not null,
+  last integer not null,
+  states blob not null,  -- two bits for each id from first to last: see csrc/run.c
+  owner integer not null,
+  token integer not null,
+  claimed_at_ms integer not null
+) strict
+"""
+
+_DELIVERY = """
+create table embq_delivery(  -- what is not a plain first delivery
+  subscription integer not null,
+  message integer not null,
+  lane integer not null,
+  suspect integer not null,  -- its last lease ended by death or expiry
+  due_at_ms integer not null,
+  receive_count integer not null,
+  token integer,  -- of the last lease; null: settled or given back
+  owner integer,  -- null: it waits
+  deadline_ms integer,
+  first_at_ms integer,  -- of the first receive
+  error text,
+  primary key (subscription, message)
+) strict, without rowid
+"""
+
+_DELIVERY_WAITING = """
+create index embq_delivery_waiting
+on embq_delivery(subscription, lane, suspect, due_at_ms, message)
+where owner is null
+"""
+
+_DELIVERY_LEASED = """
+create index embq_delivery_leased
+on embq_delivery(deadline_ms)
+where owner is not null
+"""
+
+_MESSAGE = """
+create table embq_message_{shard}(
+  id integer primary key,  -- channel << 45 | lane << 41 | sequence
+  flags integer not null,
+  sent_at_ms integer not null,
+  type text,
+  source text,
+  key text,
+  public_id text,  -- only once it has moved
+  attributes text,  -- JSON: headers, version, correlation_id, reply_to
+  history text,  -- JSON: why it is a dead letter
+  body blob not null
+) strict
+"""
+
+# Now, in ms, as SQLite sees it: to the millisecond, and one value for a whole
+# statement.
+_NOW = "cast(round((julianday('now') - 2440587.5) * 86400000) as integer)"
+
+_QUEUES_VIEW = f"""
+create view embq_queues as
+with late as (
+  select subscription, count(*) as delayed
+  from embq_delivery
+  where owner is null and due_at_ms > {_NOW}
+  group by subscription
+)
+select
+  c.name,
+  c.sent - s.removed as messages,
+  c.sent - s.removed - s.in_flight - coalesce(late.delayed, 0) as ready,
+  coalesce(late.delayed, 0) as delayed,
+  s.in_flight,
+  c.sent,
+  s.delivered,
+  s.redelivered,
+  s.acked,
+  s.nacked,
+  s.rejected,
+  s.expired,
+  s.dead
+from embq_channel c
+join embq_subscription s on s.channel = c.id
+left join late on late.subscription = s.id
+where c.kind = 1
+"""
+
+_MESSAGES_VIEW = f"""
+create view embq_messages as
+with stored as (
+{{union}}
+),
+placed as (
+  select
+    m.*,
+    s.id as subscription,
+    c.name as queue,
+    c.codec,
+    case m.id >> 41 & 15
+{{cursor_cases}}
+    end as cursor
+  from stored m
+  -- A range, not `c.id = m.id >> 45`: so that one queue is one search, not a scan.
+  join embq_channel c on m.id between c.id << 45 and c.id << 45 | {SEQUENCES}
+  join embq_subscription s on s.channel = c.id
+  where c.kind = 1
+),
+judged as (
+  select
+    p.*,
+    d.due_at_ms,
+    d.suspect,
+    d.error,
+    d.receive_count,
+    case
+      when d.owner is not null then 'in_flight'
+      when d.due_at_ms > {_NOW} then 'delayed'
+      when d.due_at_ms is not null then 'ready'
+      when p.id > coalesce(p.cursor, 0) then 'ready'
+      else 'in_flight'  -- held by a run
+    end as state
+  from placed p
+  left join embq_delivery d on d.subscription = p.subscription and d.message = p.id
+)
+select
+  queue,
+  id as row,
+  coalesce(
+    public_id,
+    (select printf('%016x%016x', file_id, judged.id) from embq_meta)
+  ) as id,
+  state,
+  due_at_ms,
+  coalesce(receive_count, state = 'in_flight') as receive_count,
+  coalesce(suspect, 0) as suspect,
+  sent_at_ms,
+  type,
+  source,
+  key,
+  error,
+  length(body) as size,
+  case codec when 'json' then cast(body as text) end as data
+from judged
+"""
+
+
+def statements() -> Iterator[str]:
+    """Give the statements of the first version, in order."""
+    yield from (_META, _META_ROW, _OWNER, _CHANNEL)
+    cursors = [f"cursor_{lane} integer," for lane in range(LANES)]
+    yield _SUBSCRIPTION.replace("{cursors}", "\n  ".join(cursors))
+    yield from (_RUN, _DELIVERY, _DELIVERY_WAITING, _DELIVERY_LEASED)
+    for shard in range(SHARDS):
+        yield _MESSAGE.replace("{shard}", str(shard))
+    yield _QUEUES_VIEW
+    union = [f"  select * from embq_message_{shard}" for shard in range(SHARDS)]
+    cases = [f"      when {lane} then s.cursor_{lane}" for lane in range(LANES)]
+    yield _MESSAGES_VIEW.replace("{union}", "\n  union all\n".join(union)).replace(
+        "{cursor_cases}", "\n".join(cases)
+    )

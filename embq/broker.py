@@ -1,0 +1,388 @@
+"""`Broker`: a file, opened in this process."""
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self
+
+from msgspec import UNSET, UnsetType
+
+from embq import _native
+from embq._codec import CodecName, text
+from embq._options import Options, encode_name
+from embq.errors import Closed, Error, InvalidArgument
+from embq.messages import Backoff, Sent
+from embq.queue import Queue
+
+Durability = Literal["full", "normal"]
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_brokers: "weakref.WeakSet[Broker]" = weakref.WeakSet()
+
+
+class Broker:
+    """A file of queues. Opens it at first use; safe to share between threads.
+
+    All brokers of one file in one process share one engine, so making several is cheap.
+    Use it as a context manager, or call `close()`.
+
+    Args:
+        path: The file, taken literally; relative to the current folder. It may be the
+            application's own SQLite database.
+        durability: When `send` returns: "full", once the message survives a power cut;
+            "normal", once it survives a killed process (a power cut may take the newest
+            messages, never one between others).
+        source: What messages carry as their `source` unless told otherwise
+            (CloudEvents).
+        busy_timeout: How many seconds to wait for the write lock by default.
+        create: Create the file when it is not there.
+
+    Raises:
+        InvalidArgument: An argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Durability = "full",
+        source: str | None = None,
+        busy_timeout: float | timedelta = 10.0,
+        create: bool = True,
+    ) -> None:
+        self._handle: _native.Handle | None = None  # not open yet
+        self._closed = False
+        self._lock = threading.RLock()
+        self._queues: dict[str, Queue] = {}
+        self._path = _absolute(path)
+        if durability not in ("full", "normal"):
+            msg = f"durability: {durability!r} is neither 'full' nor 'normal'"
+            raise InvalidArgument(msg)
+        text(source, "source")
+        self.source = source
+        self._flags = _native.OPEN_FULL if durability == "full" else 0
+        self._flags |= _native.OPEN_CREATE if create else 0
+        self._busy_timeout_ms = _native.limit_ms(busy_timeout, "busy_timeout")
+        _brokers.add(self)
+
+    @property
+    def path(self) -> str:
+        """The file's absolute path."""
+        return os.fsdecode(self._path)
+
+    # ---- queues ----
+
+    def queue(
+        self,
+        name: str,
+        *,
+        codec: CodecName | UnsetType = UNSET,
+        visibility_timeout: float | timedelta | UnsetType = UNSET,
+        max_receives: int | UnsetType = UNSET,
+        dead_letter: str | UnsetType | None = UNSET,
+        retry: Backoff | UnsetType = UNSET,
+        max_body: int | UnsetType = UNSET,
+    ) -> Queue:
+        """Declare a queue, or open the one that is there.
+
+        The options live in the file, for every process alike. What is left out is as
+        stored; for a new queue the defaults hold.
+
+        Args:
+            name: 1 to 255 bytes of UTF-8 without NUL.
+            codec: "json" (default; readable in the sqlite3 shell; NaN and infinity
+                become null, as JSON has neither), "msgpack", or "raw" for bytes.
+            visibility_timeout: How many seconds a received message is held. Default 30
+                (SQS).
+            max_receives: How often a message is handed out before it becomes a dead
+                letter. Default 5.
+            dead_letter: The queue that takes them. Default NAME.dead, created when it
+                is needed; None, or a name that ends in ".dead": no dead letters, and
+                `max_receives` is not enforced.
+            retry: How long a failed message waits. Default
+                Backoff(1.0, factor=2, cap=300.0, jitter=True).
+            max_body: The largest body, fields included, in bytes. Default 1 MiB.
+
+        Returns:
+            The queue.
+
+        Raises:
+            ConfigMismatch: It is stored with another value of an option given here.
+            InvalidArgument: The name or an option makes no sense.
+        """
+        encoded = encode_name(name)
+        options = {
+            "codec": codec,
+            "visibility_timeout": visibility_timeout,
+            "max_receives": max_receives,
+            "dead_letter": dead_letter,
+            "retry": retry,
+            "max_body": max_body,
+        }
+        given = {key: value for key, value in options.items() if value is not UNSET}
+        wanted = Options.build(name, given)
+        handle = self._open()
+        channel, packed = _native.declare(handle.ref, encoded, wanted.encode())
+        stored = Options.decode(packed)
+        stored.compare(name, wanted, given)
+        queue = Queue(self, handle, channel, name, stored)
+        self._queues[name] = queue
+        return queue
+
+    def queues(self) -> list[str]:
+        """List the names of all queues in the file, dead-letter queues among them."""
+        return [name for _, name in _native.queues(self._open().ref)]
+
+    def send(
+        self,
+        queue: str | Queue,
+        data: Any,
+        *,
+        type: str | None = None,  # noqa: A002
+        source: str | None = None,
+        key: str | None = None,
+        headers: Mapping[str, Any] | None = None,
+        version: int | str | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Sent:
+        """Send one message to a queue by name; see `Queue.send`.
+
+        Raises:
+            NotFound: Nobody declared a queue of this name: nothing is created silently.
+        """
+        return self._find(queue).send(
+            data,
+            type=type,
+            source=source,
+            key=key,
+            headers=headers,
+            version=version,
+            correlation_id=correlation_id,
+            reply_to=reply_to,
+            timeout=timeout,
+        )
+
+    def _find(self, queue: str | Queue) -> Queue:
+        """Return a queue that exists, as stored."""
+        if isinstance(queue, Queue):
+            return queue
+        found = self._queues.get(queue) if isinstance(queue, str) else None
+        if found is None:
+            encoded = encode_name(queue, "queue")
+            handle = self._open()
+            channel, packed = _native.declare(handle.ref, encoded, b"")
+            found = Queue(self, handle, channel, queue, Options.decode(packed))
+            self._queues[queue] = found
+        return found
+
+    # ---- the file ----
+
+    def flush(self, timeout: float | timedelta | None = None) -> None:
+        """Wait until all that this broker staged is stored.
+
+        Args:
+            timeout: Seconds. Default: the broker's `busy_timeout`.
+
+        Raises:
+            Busy: Not all was stored in time.
+            Error: The first failure of a `send_nowait` or `ack_nowait` that nobody
+                awaited.
+        """
+        handle = self._open()
+        wait = self._limit_ms(timeout)
+        try:
+            _native.flush(handle.ref, wait)
+        except Error as failure:
+            _log(self, failure)
+            raise
+
+    def ping(self, timeout: float | timedelta | None = None) -> None:
+        """Go the whole way of a write, without writing: is the file there and lockable?
+
+        Args:
+            timeout: Seconds. Default: the broker's `busy_timeout`.
+
+        Raises:
+            Error: It is not; the class says why.
+        """
+        wait = self._limit_ms(timeout)
+        _native.ping(self._open().ref, wait)
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters of this process's engine for the file.
+
+        Returns:
+            "groups" (commits), "operations", "syncs", "checkpoints", "wal_bytes",
+            "unawaited_failures" and "sqlite_version".
+        """
+        return _native.stats(self._open().ref, 0)
+
+    def close(self) -> None:
+        """Store what is staged, and close. Waiting calls end with `Closed`.
+
+        What this broker received and did not settle comes again at once. Closing twice
+        is allowed.
+
+        Raises:
+            Error: The first failure of a `send_nowait` or `ack_nowait` that nobody
+                awaited. The broker is closed all the same.
+        """
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if not self._handle or closed:
+            return
+        try:
+            _native.close_broker(self._handle.ref)
+        except Error as failure:
+            _log(self, failure)
+            raise
+        except BaseException:
+            self._closed = False  # a signal took the call back: close it again
+            raise
+
+    def _open(self) -> _native.Handle:
+        """Return the handle, opening the file when this is its first use."""
+        if self._handle and not self._closed:
+            return self._handle
+        with self._lock:
+            if self._closed:
+                msg = f"the broker of {self.path!r} is closed"
+                raise Closed(msg)
+            if not self._handle:
+                self._handle = _open_handle(
+                    self._path, self._flags, self._busy_timeout_ms
+                )
+            return self._handle
+
+    def _limit_ms(self, timeout: float | timedelta | None) -> int:
+        return self._busy_timeout_ms if timeout is None else _native.limit_ms(timeout)
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):  # not when __init__ refused its arguments
+            with contextlib.suppress(Error):  # logged
+                self.close()
+
+    def __reduce__(self) -> NoReturn:
+        msg = f"a broker cannot be pickled: use embq.open({self.path!r}) over there"
+        raise TypeError(msg)
+
+    def __repr__(self) -> str:
+        return f"<Broker {self.path!r}{' closed' if self._closed else ''}>"
+
+
+def open(  # noqa: A001
+    path: Path,
+    *,
+    durability: Durability = "full",
+    source: str | None = None,
+    busy_timeout: float | timedelta = 10.0,
+    create: bool = True,
+) -> Broker:
+    """Open a file of queues, and create it when it is not there.
+
+    Args:
+        path: See `Broker`, as for all that follow.
+        durability: "full" or "normal".
+        source: The default `source` of messages.
+        busy_timeout: Seconds to wait for the write lock by default.
+        create: Whether to create the file.
+
+    Returns:
+        The open broker.
+
+    Raises:
+        NotFound: There is no file, and `create` is False.
+        NotAnEmbqFile: The file is no SQLite database.
+        SchemaTooNew: The file was written by a later embq.
+        StorageReadOnly: The file or its folder is not to be written.
+        UnsupportedSQLite: The SQLite of this Python cannot be used.
+    """
+    broker = Broker(
+        path,
+        durability=durability,
+        source=source,
+        busy_timeout=busy_timeout,
+        create=create,
+    )
+    broker._open()  # noqa: SLF001
+    return broker
+
+
+def _absolute(path: Path) -> bytes:
+    """Make a path absolute without touching what it says: `..` may cross a symlink."""
+    try:
+        encoded = os.fsencode(path)
+    except (TypeError, UnicodeEncodeError) as error:
+        msg = f"path: {error}"
+        raise InvalidArgument(msg) from error
+    if encoded == b":memory:":
+        msg = "path: a queue in memory is none"
+        hint = "for tests there is embq.testing.temporary(), a file that goes away"
+        raise InvalidArgument(msg, hint)
+    if not encoded or b"\0" in encoded:
+        msg = f"path: {os.fsdecode(encoded)!r} is empty or has a NUL"
+        raise InvalidArgument(msg)
+    return os.path.join(os.getcwdb(), encoded)  # noqa: PTH109, PTH118
+
+
+def _open_handle(path: bytes, flags: int, busy_timeout_ms: int) -> _native.Handle:
+    # Here, so that `import embq` pays for neither sqlite3 nor sqlite-utils.
+    from embq import _sqlite  # noqa: PLC0415
+
+    def migrate(path: bytes, busy_timeout_ms: int) -> None:
+        from embq import _schema  # noqa: PLC0415
+
+        _schema.migrate(path, busy_timeout_ms)
+
+    _sqlite.bind()
+    return _native.open_broker(path, flags, busy_timeout_ms, migrate)
+
+
+def _log(broker: Broker, failure: Error) -> None:
+    """Note what nobody may see: a failure raised from close() is easily lost."""
+    import logging  # noqa: PLC0415
+
+    handle = broker._handle  # noqa: SLF001
+    if handle and (count := _native.unawaited_failures(handle.ref)):
+        logging.getLogger("embq").error(
+            "%s: %d staged operations failed and nobody awaited them; the first: %s",
+            broker.path,
+            count,
+            failure,
+        )
+
+
+@atexit.register
+def _close_all() -> None:
+    """Store what is staged when the interpreter exits; failures are logged."""
+    for broker in list(_brokers):
+        with contextlib.suppress(Error):
+            broker.close()
+
+
+def _forget() -> None:
+    """Let a forked child leave its parent's staged messages alone."""
+    for broker in list(_brokers):
+        broker._lock = threading.RLock()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,236 @@
+"""What can go wrong, as one tree.
+
+    embq.Error ├── what you passed │   ├── InvalidArgument (ValueError)  a name,
+    duration, option or path makes no sense │   ├── BodyError (ValueError)        the
+    data does not fit the codec, or the bytes │   ├── MessageTooLarge (ValueError)
+    larger than the queue's max_body │   ├── NotFound (LookupError)        no such
+    queue, or no such file │   ├── ConfigMismatch (ValueError)   the queue is stored
+    with other options │   └── InvalidReceipt (ValueError)   not a receipt of this queue
+    and file ├── what happened meanwhile │   ├── LeaseLost                     settled
+    already, or another consumer has it │   ├── Closed                        the broker
+    is closed │   └── DatabaseReplaced              the file was moved, removed or
+    replaced ├── try again │   ├── Busy (TimeoutError)           not done in time:
+    nothing was stored │   ├── CommitUncertain               the outcome is unknown: it
+    may be stored │   ├── Full                          the ring of staged messages has
+    no room │   └── NoMemory (MemoryError)        an allocation failed: nothing was
+    stored └── the file and what lies below
+        ├── StorageFull                   the disk is full, or the reserve is reached
+        ├── StorageReadOnly               the file, its folder or mount is read-only
+        ├── StorageIOError (OSError)      reading or writing failed
+        ├── LimitReached                  a limit of the format: see ARCHITECTURE.md
+        ├── Corrupt                       the file contradicts itself
+        ├── NotAnEmbqFile                 not an SQLite database
+        ├── SchemaTooNew                  written by a later embq
+        └── UnsupportedSQLite             Python's SQLite cannot be used
+
+Every class has a `code` (stable, for programs), a `number` (the constant of the C core)
+and a `hint` (what to do). Catch `embq.Error` for all of them.
+"""
+
+from typing import ClassVar
+
+
+class Error(Exception):
+    """Tell what failed, where, and what to do about it.
+
+    Args:
+        what: What happened and in which queue or file. Never a payload.
+        hint: What to do, when this is known better than the class knows it.
+    """
+
+    code: ClassVar[str] = "error"
+    number: ClassVar[int] = 0
+    hint: str = ""
+
+    def __init__(self, what: str = "", hint: str | None = None) -> None:
+        super().__init__(what, hint)
+        self.what = what
+        if hint is not None:
+            self.hint = hint
+
+    def __str__(self) -> str:
+        if not self.hint:
+            return self.what
+        return f"{self.what}; {self.hint}" if self.what else self.hint
+
+
+class InvalidArgument(Error, ValueError):
+    """An argument makes no sense: a name, a duration, an option or a path."""
+
+    code = "invalid_argument"
+    number = -10
+
+
+class NotFound(Error, LookupError):
+    """There is no such queue, or no such file."""
+
+    code = "not_found"
+    number = -11
+    hint = "declare a queue with broker.queue(name); create=True creates the file"
+
+
+class ConfigMismatch(Error, ValueError):
+    """A queue is stored with other options than the ones given."""
+
+    code = "config_mismatch"
+    number = -12
+    hint = "leave the option out to use what is stored"
+
+
+class Full(Error):
+    """The ring of staged messages has no room: the disk is slower than the senders."""
+
+    code = "full"
+    number = -14
+    hint = "call flush(), or use send(), which waits for room"
+
+
+class StorageFull(Error):
+    """The disk is full, or the reserve for receiving and settling is reached."""
+
+    code = "storage_full"
+    number = -15
+    hint = "free some space; receiving, ack and nack still work"
+
+
+class MessageTooLarge(Error, ValueError):
+    """Body, headers and other fields together exceed the queue's `max_body`."""
+
+    code = "message_too_large"
+    number = -16
+    hint = "store the payload elsewhere and send a reference to it"
+
+
+class BodyError(Error, ValueError):
+    """Data that the queue's codec cannot encode, or a body that it cannot decode."""
+
+    code = "body_error"
+    number = -17
+    hint = "message.body has the bytes as they are"
+
+
+class LeaseLost(Error):
+    """The message is settled already, or was handed to another consumer since."""
+
+    code = "lease_lost"
+    number = -18
+    hint = "make the handler idempotent, or raise visibility_timeout, or extend()"
+
+
+class InvalidReceipt(Error, ValueError):
+    """Not a receipt of this queue in this file."""
+
+    code = "invalid_receipt"
+    number = -19
+
+
+class Busy(Error, TimeoutError):
+    """It was not done in time; nothing was stored."""
+
+    code = "busy"
+    number = -20
+    hint = "another process holds the write lock; retry, or raise the timeout"
+
+
+class CommitUncertain(Error):
+    """The outcome is unknown: the message may be stored, and may come."""
+
+    code = "commit_uncertain"
+    number = -21
+    hint = "sending again may make a duplicate"
+
+
+class StorageReadOnly(Error):
+    """The file, its folder or its mount is read-only."""
+
+    code = "storage_read_only"
+    number = -22
+    hint = "embq must be able to write the file and to create -wal and -shm beside it"
+
+
+class StorageIOError(Error, OSError):
+    """Reading or writing the file failed."""
+
+    code = "storage_io_error"
+    number = -23
+    hint = "look at the kernel's log"
+
+
+class LimitReached(Error):
+    """A limit of the file format or of the process is reached."""
+
+    code = "limit_reached"
+    number = -24
+
+
+class Corrupt(Error):
+    """The file contradicts itself: a damaged page, or tables changed by hand."""
+
+    code = "corrupt"
+    number = -26
+    hint = "copy the file, then try: sqlite3 FILE 'pragma integrity_check'"
+
+
+class NotAnEmbqFile(Error):
+    """The file is not an SQLite database. It was not changed."""
+
+    code = "not_an_embq_file"
+    number = -27
+    hint = "choose another path"
+
+
+class SchemaTooNew(Error):
+    """The file was written by a later version of embq. It was not changed."""
+
+    code = "schema_too_new"
+    number = -28
+    hint = "upgrade embq in this process"
+
+
+class UnsupportedSQLite(Error):
+    """The SQLite that Python uses cannot be shared, or is too old."""
+
+    code = "unsupported_sqlite"
+    number = -29
+    hint = (
+        "install pysqlite3-binary and set EMBQ_SQLITE_MODULE=pysqlite3, "
+        "or use a Python whose sqlite3 is at least 3.37 and can load extensions"
+    )
+
+
+class DatabaseReplaced(Error):
+    """The file was moved, removed or replaced while it was open.
+
+    What was not confirmed before has an unknown outcome; nothing was written to the
+    other file.
+    """
+
+    code = "database_replaced"
+    number = -31
+    hint = "close the broker and open the path again"
+
+
+class Closed(Error):
+    """The broker is closed."""
+
+    code = "closed"
+    number = -32
+    hint = "open the file again with embq.open(path)"
+
+
+class NoMemory(Error, MemoryError):
+    """An allocation failed; nothing was stored."""
+
+    code = "no_memory"
+    number = -34
+
+
+def _tree(parent: type[Error]) -> list[type[Error]]:
+    """List a class and all below it."""
+    return [parent] + [cls for sub in parent.__subclasses__() for cls in _tree(sub)]
+
+
+#: The class for each number that the C core returns, built from the classes themselves.
+BY_NUMBER: dict[int, type[Error]] = {
+    cls.number: cls for cls in _tree(Error) if cls is not Error
+}

@@ -1,0 +1,328 @@
+"""What goes in and what comes out: `Message`, `Sent`, `Outgoing`, `Backoff`.
+
+A `Message` is decoded by msgspec straight from the array that C wrote: the first fields
+stand in the order of `csrc/message.c`. Its verbs go through the queue that handed it
+out.
+"""
+
+import base64
+import contextlib
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from embq.errors import LeaseLost
+
+_Kind = type[BaseException]  # in Message, `type` is a field
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_ATTRIBUTES: dict[str, Any] = {}
+_decode_json = msgspec.json.decode
+
+
+class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
+    """One delivery of a message.
+
+    The names follow CloudEvents 1.0 (`id`, `source`, `type`, `data`) and AMQP 0-9-1
+    (`headers`, `correlation_id`, `reply_to`). The lease works as in SQS: whoever
+    received the message holds it for the queue's `visibility_timeout` and settles it by
+    one verb. Use it as a context manager to ack at the end, or to nack when an
+    exception passes.
+
+    Attributes:
+        id: Never changes, wherever the message moves; unique across files.
+        type: What happened, e.g. "order.paid"; None when not given.
+        source: Where it happened; None when not given.
+        key: What it is about; None when not given.
+        receive_count: How often it was handed out, this time included.
+        body: The stored bytes; `data` is their decoded form.
+    """
+
+    id: str
+    _sent_at_ms: int
+    type: str | None
+    source: str | None
+    key: str | None
+    _attributes: str | None
+    _history: str | None
+    receive_count: int
+    _receipt: bytes
+    body: bytes
+    # From here on not from C: set when the message is handed out.
+    _home: Any = None  # an embq._settler.Settler
+    _settled: bool = False
+    _data: Any = msgspec.UNSET
+    _parsed: Any = None
+
+    @property
+    def data(self) -> Any:
+        """The body, decoded by the queue's codec, once.
+
+        Raises:
+            BodyError: The body is not what the codec expects.
+        """
+        if self._data is msgspec.UNSET:
+            self._data = self._home.decode(self.body)
+        return self._data
+
+    @property
+    def timestamp(self) -> datetime:
+        """When it was sent: an aware datetime in UTC, to the millisecond."""
+        return _EPOCH + timedelta(milliseconds=self._sent_at_ms)
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers given to `send`; empty when there were none."""
+        headers: dict[str, Any] = self._attribute("headers") or {}
+        return headers
+
+    @property
+    def version(self) -> int | str | None:
+        """The version of the data's form, as the sender gave it."""
+        version: int | str | None = self._attribute("version")
+        return version
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What this message answers or belongs to (AMQP)."""
+        correlation_id: str | None = self._attribute("correlation_id")
+        return correlation_id
+
+    @property
+    def reply_to(self) -> str | None:
+        """Where the sender wants an answer (AMQP)."""
+        reply_to: str | None = self._attribute("reply_to")
+        return reply_to
+
+    @property
+    def retry_count(self) -> int:
+        """How often it was handed out before this time."""
+        return self.receive_count - 1
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Why this is a dead letter: one entry for each time it became one.
+
+        Each has "queue", "reason" ("rejected" or "max_receives"), "error",
+        "receive_count", and "first_at" and "last_at" in ms since the epoch.
+        """
+        return list(_decode_json(self._history)) if self._history else []
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue that handed it out."""
+        name: str = self._home.name
+        return name
+
+    @property
+    def receipt(self) -> str:
+        """The proof of this delivery, as URL-safe text. Good for one delivery only."""
+        return base64.urlsafe_b64encode(self._receipt).decode()
+
+    def ack(self) -> None:
+        """Settle the message: it is done, and gone when this returns.
+
+        Allowed after the lease is over as long as nobody else has received it (as SQS).
+
+        Raises:
+            LeaseLost: Settled before, or handed to another consumer since.
+        """
+        self._settle(self._home.ack)
+
+    def ack_nowait(self) -> None:
+        """Settle the message without waiting: the ack joins the next commit (5 ms).
+
+        `flush()` waits for it; a failure is raised there or by `close()`.
+
+        Raises:
+            Full: There are too many staged operations.
+        """
+        self._home.ack_nowait(self._receipt)
+        self._settled = True
+
+    def nack(
+        self, delay: float | timedelta | None = None, error: str | None = None
+    ) -> None:
+        """Settle the message as failed: it comes again, or becomes a dead letter.
+
+        Args:
+            delay: Seconds until it is ready again. Default: the queue's retry policy.
+            error: What went wrong; kept with the message and in a dead letter's
+                history.
+
+        Raises:
+            LeaseLost: Settled before, or handed to another consumer since.
+        """
+        self._settle(self._home.nack, delay, error)
+
+    def reject(self, reason: str) -> None:
+        """Settle the message as hopeless: to the dead-letter queue at once (AMQP).
+
+        Without a dead-letter queue the message is removed.
+
+        Args:
+            reason: Why; it is kept in the dead letter's history.
+
+        Raises:
+            LeaseLost: Settled before, or handed to another consumer since.
+        """
+        self._settle(self._home.reject, reason)
+
+    def extend(self, seconds: float | timedelta) -> None:
+        """Hold the message longer (SQS: ChangeMessageVisibility).
+
+        Args:
+            seconds: How long from now.
+
+        Raises:
+            LeaseLost: Settled before, or handed to another consumer since.
+        """
+        self._home.extend(self._receipt, seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the message as a dict; metadata that is None is left out.
+
+        Returns:
+            "id", "timestamp" (ISO 8601, UTC), "type", "source", "data" and "metadata".
+        """
+        metadata = {
+            "version": self.version,
+            "retryCount": self.retry_count,
+            "key": self.key,
+            "headers": self.headers or None,
+            "correlationId": self.correlation_id,
+            "replyTo": self.reply_to,
+        }
+        timestamp = self.timestamp.isoformat(timespec="milliseconds")
+        return {
+            "id": self.id,
+            "timestamp": timestamp.replace("+00:00", "Z"),
+            "type": self.type,
+            "source": self.source,
+            "data": self.data,
+            "metadata": {k: v for k, v in metadata.items() if v is not None},
+        }
+
+    def _settle(self, verb: Callable[..., None], *args: Any) -> None:
+        try:
+            verb(self._receipt, *args)
+        except LeaseLost:
+            self._settled = True  # by somebody: nothing is left to do here
+            raise
+        self._settled = True
+
+    def _attribute(self, name: str) -> Any:
+        if self._parsed is None:
+            text = self._attributes
+            self._parsed = _decode_json(text) if text else _NO_ATTRIBUTES
+        return self._parsed.get(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: _Kind | None,  # noqa: PYI036 - it is `type[BaseException]`
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._settled:
+            return
+        if error is None:
+            self.ack()
+            return
+        # A lost lease is not news beside the handler's own exception, which goes on.
+        with contextlib.suppress(LeaseLost):
+            self.nack(error=f"{type(error).__name__}: {error}")
+
+    def __del__(self) -> None:
+        if self._home is not None and not self._settled:
+            warnings.warn(
+                f"{self!r} was collected unsettled; call ack(), nack() or reject()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    def __repr__(self) -> str:
+        """Show no payload: a repr ends up in logs."""
+        return (
+            f"<Message {self.id} type={self.type!r} "
+            f"receive_count={self.receive_count} size={len(self.body)}>"
+        )
+
+
+class Sent(msgspec.Struct, eq=False, gc=False):
+    """What became of a send: it is stored.
+
+    Attributes:
+        duplicate: Whether an earlier message was found instead of storing this one.
+    """
+
+    _id: str | int  # the row until `id` is asked for: most senders never do
+    duplicate: bool = False
+    _file: str = ""
+
+    @property
+    def id(self) -> str:
+        """The message's public id, the same that its receiver sees."""
+        if isinstance(self._id, int):
+            self._id = f"{self._file}{self._id:016x}"
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sent):
+            return NotImplemented
+        return (self.id, self.duplicate) == (other.id, other.duplicate)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"Sent(id={self.id!r}, duplicate={self.duplicate})"
+
+
+class Outgoing(msgspec.Struct):
+    """A message for `send_many` that has more than data.
+
+    Args:
+        data: What to send.
+        type: What happened (CloudEvents).
+        source: Where it happened; default the broker's `source`.
+        key: What it is about.
+        headers: Anything that JSON can hold, by name (AMQP).
+        version: The version of the data's form.
+        correlation_id: What this message answers or belongs to (AMQP).
+        reply_to: Where an answer is wanted (AMQP).
+    """
+
+    data: Any
+    type: str | None = None
+    source: str | None = None
+    key: str | None = None
+    headers: Mapping[str, Any] | None = None
+    version: int | str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """How long a failed message waits before it is ready again.
+
+    The n-th failure waits `min(cap, first * factor ** (n - 1))` seconds.
+
+    Args:
+        first: Seconds after the first failure.
+        factor: How much longer each further wait is; at least 1.
+        cap: The longest wait, in seconds.
+        jitter: Multiply by a random number in [0.5, 1], so that what failed together
+            does not come back together.
+    """
+
+    first: float = 1.0
+    factor: float = 2.0
+    cap: float = 300.0
+    jitter: bool = True

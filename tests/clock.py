@@ -1,0 +1,59 @@
+"""A clock that tests move by hand, shared by the model and all processes of a test."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+
+START_BOOT_MS = 1_000_000
+START_WALL_MS = 1_700_000_000_000
+YEAR_MS = 365 * 86_400_000
+
+
+class ClockFile:
+    """Two little-endian int64 in a mapped file: boot_ms and wall_ms.
+
+    The C core reads the same file (`embq._native.use_clock(path)`), so that moving this
+    clock moves the time of every process at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_bytes(bytes(16))
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 16)
+        self.boot_ms, self.wall_ms = START_BOOT_MS, START_WALL_MS
+
+    def _get(self, index: int) -> int:
+        return int(struct.unpack_from("<q", self._map, 8 * index)[0])
+
+    def _set(self, index: int, value: int) -> None:
+        struct.pack_into("<q", self._map, 8 * index, value)
+
+    @property
+    def boot_ms(self) -> int:
+        """Milliseconds since boot: what leases live by."""
+        return self._get(0)
+
+    @boot_ms.setter
+    def boot_ms(self, value: int) -> None:
+        self._set(0, value)
+
+    @property
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970: what delays live by."""
+        return self._get(1)
+
+    @wall_ms.setter
+    def wall_ms(self, value: int) -> None:
+        self._set(1, value)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, on both clocks."""
+        self.boot_ms += round(seconds * 1000)
+        self.wall_ms += round(seconds * 1000)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock wrong; no time passes."""
+        self.wall_ms += round(seconds * 1000)

@@ -1,0 +1,399 @@
+"""The specification of embq, as a plain-Python model that can be run.
+
+A `ModelFile` is the file: queues, messages, leases. A `ModelBroker` is one process that
+has it open; several on one file are several processes; `kill()` is a noticed death.
+
+    send            receive: receive_count + 1            ack, auto_ack
+    ------> [ready] -----------------------> [in_flight] ---------------> (gone)
+            ^  ^                              | | | |
+            |  +---- not handed out: ---------+ | | +-- reject; nack or lease end with
+            |        given back, count - 1      | |     receive_count >= max_receives:
+            +---- lease end (deadline, ---------+ |     [ready], as a dead letter
+            |     owner's death): suspect         |
+            +---- [delayed] <---- nack: due = ----+
+                  (until due)     wall clock + delay
+
+What waits for its first delivery is "new", in the order of sending; what waits again is
+a "retry", in the order of (due, row). Leases live by the boot clock, waits by the wall
+clock; nothing but the retries is ordered by a clock.
+"""
+
+# ruff: noqa: D101, D102, EM101, EM102, PYI034, TRY003  (short is clear here)
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import model_input
+from model_input import FIELDS, Options, default_dead_letter, duration_ms
+
+from embq import Sent, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
+STATES = (READY, DELAYED, IN_FLIGHT)
+OUTCOMES: tuple[str, ...] = ("sent", "delivered", "redelivered", "acked", "nacked")
+OUTCOMES += ("rejected", "expired", "dead")
+RETRIES_IN_A_ROW = 7  # then one new message goes first, so a retry storm starves nobody
+
+
+@dataclasses.dataclass
+class Entry:  # a message as it is stored
+    row: int  # its place in the order of its queue
+    id: str  # never changes, wherever the message moves
+    sent_at_ms: int
+    body: bytes
+    fields: dict[str, Any]
+    receive_count: int = 0
+    first_at_ms: int | None = None  # of the first delivery
+    due_ms: int | None = None  # None: new. A time: since or until then, again
+    suspect: bool = False  # its lease ended: whoever held it may have died of it
+    owner: ModelBroker | None = None  # the lease: who holds it ...
+    deadline_ms: int = 0  # ... and until when, by the boot clock
+    receipt: bytes | None = None  # of the latest delivery, while it is good
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Stored:
+    name: str
+    options: Options
+    entries: dict[int, Entry] = dataclasses.field(default_factory=dict)
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
+
+
+class ModelFile:
+    """The file: the queues and all rules that concern more than one process."""
+
+    def __init__(self, clock: Any) -> None:  # a clock has boot_ms and wall_ms
+        self.clock, self.last_row = clock, 0
+        self.file_id = int.from_bytes(os.urandom(8))
+        self.queues: dict[str, Stored] = {}
+
+    def state(self, entry: Entry) -> str:
+        """Say where in its life a message is. An ended lease counts until noticed."""
+        if entry.owner is not None:
+            return IN_FLIGHT
+        if entry.due_ms is not None and entry.due_ms > self.clock.wall_ms:
+            return DELAYED
+        return READY
+
+    def declare(self, name: str, given: dict[str, Any]) -> Stored:
+        """Create a queue or find it; options other than the stored are refused."""
+        model_input.check_name(name)
+        wanted = Options(**{"dead_letter": default_dead_letter(name), **given})
+        wanted.check(name)
+        stored = self.queues.setdefault(name, Stored(name, wanted))
+        for option in given:
+            if getattr(stored.options, option) != getattr(wanted, option):
+                raise errors.ConfigMismatch(f"{name}: {option} is stored otherwise")
+        return stored
+
+    def append(self, stored: Stored, entry: Entry) -> None:
+        self.last_row += 1
+        entry.row = self.last_row
+        entry.id = entry.id or f"{self.file_id:016x}{entry.row:016x}"
+        stored.entries[entry.row] = entry
+        stored.counts["sent"] += 1  # moved here or sent here: the same to this queue
+
+    def notice(self, dead: ModelBroker | None = None) -> None:
+        """End leases that are over (each claim, on any queue) or a dead process's."""
+        for stored in list(self.queues.values()):
+            for entry in list(stored.entries.values()):
+                if entry.owner and (entry.owner is dead or self.is_over(entry)):
+                    stored.counts["expired"] += 1
+                    if self.is_last(stored, entry):
+                        self.bury(stored, entry, "max_receives", None)
+                    else:
+                        # At once, whatever the wall clock does; among suspects the
+                        # least often received first: one that kills hides nobody.
+                        self.wait(entry, due_ms=entry.receive_count, suspect=True)
+
+    def is_over(self, entry: Entry) -> bool:
+        return bool(entry.deadline_ms <= self.clock.boot_ms)
+
+    def wait(self, entry: Entry, *, due_ms: int, suspect: bool = False) -> None:
+        """End a lease: the message waits again. The receipt lives on until a claim."""
+        entry.owner, entry.due_ms, entry.suspect = None, due_ms, suspect
+
+    def is_last(self, stored: Stored, entry: Entry) -> bool:
+        """Tell whether a failed delivery was the last that the queue grants."""
+        limit = stored.options.max_receives
+        return bool(stored.options.dead_letter) and entry.receive_count >= limit
+
+    def bury(self, stored: Stored, entry: Entry, why: str, error: str | None) -> None:
+        """Move a message to the dead-letter queue; without one it is gone."""
+        del stored.entries[entry.row]
+        if stored.options.dead_letter is None:
+            return
+        stored.counts["dead"] += 1
+        target, codec = stored.options.dead_letter, stored.options.codec
+        if target not in self.queues:
+            self.queues[target] = Stored(target, Options(codec))
+        record: dict[str, Any] = {"queue": stored.name, "reason": why, "error": error}
+        record |= {"receive_count": entry.receive_count}
+        record |= {"first_at": entry.first_at_ms, "last_at": self.clock.wall_ms}
+        fresh = Entry(0, entry.id, entry.sent_at_ms, entry.body, entry.fields)
+        fresh.history = [*entry.history, record]
+        self.append(self.queues[target], fresh)
+
+    def stats(self, name: str) -> dict[str, int]:
+        entries = self.queues[name].entries.values()
+        states = Counter(self.state(entry) for entry in entries)
+        size = sum(len(entry.body) for entry in entries)
+        outcomes = {outcome: self.queues[name].counts[outcome] for outcome in OUTCOMES}
+        by_state = {state: states[state] for state in STATES}
+        return {"messages": len(entries), "bytes": size, **by_state, **outcomes}
+
+
+class ModelBroker:
+    """One process that has the file open."""
+
+    def __init__(self, file: ModelFile) -> None:
+        self.file, self.closed = file, False
+        self.retries_in_a_row: Counter[str] = Counter()
+        self.suspect: tuple[Entry, bytes | None] | None = None  # the last here
+        self.unawaited: Exception | None = None
+
+    def queue(self, name: str, **options: Any) -> ModelQueue:
+        self.check_open()
+        return ModelQueue(self, self.file.declare(name, options))
+
+    def send(self, name: str, data: object, **fields: Any) -> Sent:
+        self.check_open()
+        if name not in self.file.queues:
+            raise errors.NotFound(f"no queue {name!r}")
+        return ModelQueue(self, self.file.queues[name]).send(data, **fields)
+
+    def flush(self) -> None:
+        """Raise the first failure that nobody awaited; all else is stored already."""
+        self.check_open()
+        if self.unawaited:
+            failure, self.unawaited = self.unawaited, None
+            raise failure
+
+    def kill(self) -> None:
+        """Die, and be noticed: what was held becomes suspect."""
+        self.closed = True
+        self.file.notice(dead=self)
+
+    close = kill  # what a broker still holds when it closes ends as by death
+
+    def holds_suspect(self) -> bool:
+        """Tell whether a suspect is in flight in this process."""
+        if self.suspect is None or self.suspect[0].receipt != self.suspect[1]:
+            return False  # none was claimed here, or it is settled or another's
+        return not self.file.is_over(self.suspect[0])
+
+    def check_open(self) -> None:
+        if self.closed:
+            raise errors.Closed("the broker is closed")
+
+
+class ModelQueue:
+    """A queue, seen by one process."""
+
+    def __init__(self, broker: ModelBroker, stored: Stored) -> None:
+        self.broker, self.file = broker, broker.file
+        self.stored, self.name = stored, stored.name
+
+    def send(self, data: object, *, timeout: Any = None, **fields: Any) -> Sent:
+        duration_ms(timeout or 0, "timeout")
+        return self._append([(data, fields)])[0]
+
+    def send_many(self, items: Iterable[Any]) -> list[Sent]:
+        return self._append([model_input.parts(item) for item in items])
+
+    def _append(self, parts: list[tuple[object, dict[str, Any]]]) -> list[Sent]:
+        """Store all or none: every item is checked before the first is stored."""
+        self.broker.check_open()
+        options, now_ms = self.stored.options, self.file.clock.wall_ms
+        coded = [(model_input.encode(options, *part), part[1]) for part in parts]
+        entries = [Entry(0, "", now_ms, body, fields) for body, fields in coded]
+        for entry in entries:
+            self.file.append(self.stored, entry)
+        return [Sent(entry.id) for entry in entries]
+
+    def send_nowait(self, data: object, **fields: Any) -> model_input.Ticket:
+        return model_input.Ticket(self.send(data, **fields))
+
+    def _choose(self, *, more: bool) -> Entry | None:
+        """Pick the message that goes next; with `more` as a later one of a batch."""
+        ready = [e for e in self.stored.entries.values() if self.file.state(e) == READY]
+        new = [entry for entry in ready if entry.due_ms is None]
+        again = [entry for entry in ready if entry.due_ms is not None]
+        if more or self.broker.holds_suspect():  # if it kills, it shall kill alone
+            again = [entry for entry in again if not entry.suspect]
+        starved = self.broker.retries_in_a_row[self.name] >= RETRIES_IN_A_ROW
+        if again and not (new and starved):
+            return min(again, key=lambda entry: (entry.due_ms, entry.row))
+        return new[0] if new else None
+
+    def _claim(self, limit: int, *, auto_ack: bool) -> list[Entry]:
+        """Lease up to `limit` messages; a suspect only alone, as the first choice."""
+        self.broker.check_open()
+        self.file.notice()
+        if self.stored.options.max_receives == 1:
+            limit = 1  # a crash must not bury the neighbours
+        in_a_row = self.broker.retries_in_a_row
+        taken: list[Entry] = []
+        while len(taken) < limit and (entry := self._choose(more=bool(taken))):
+            in_a_row[self.name] = 0 if entry.due_ms is None else in_a_row[self.name] + 1
+            self._lease(entry, auto_ack=auto_ack)
+            taken.append(entry)
+            if entry.suspect:
+                self.broker.suspect = entry, entry.receipt
+                break
+        taken.sort(key=lambda entry: entry.due_ms is None)  # stable
+        if taken and taken[-1].due_ms is None:
+            in_a_row[self.name] = 0  # the last one handed out is new
+        return taken
+
+    def _lease(self, entry: Entry, *, auto_ack: bool) -> None:
+        """Count the delivery and write the lease, before a handler can see it."""
+        counts = self.stored.counts
+        entry.receive_count += 1
+        entry.first_at_ms = entry.first_at_ms or self.file.clock.wall_ms
+        counts["delivered"] += 1
+        counts["redelivered"] += entry.receive_count > 1
+        entry.receipt = entry.row.to_bytes(8) + os.urandom(16)
+        if auto_ack:
+            del self.stored.entries[entry.row]
+            entry.deadline_ms = 0  # nobody holds it
+            counts["acked"] += 1
+            return
+        entry.owner = self.broker
+        held_ms = duration_ms(self.stored.options.visibility_timeout, "")
+        entry.deadline_ms = self.file.clock.boot_ms + held_ms
+
+    def _give_back(self, entry: Entry) -> None:
+        """Return what was claimed ahead and never handed out: as if not claimed."""
+        self.stored.counts["delivered"] -= 1
+        self.stored.counts["redelivered"] -= entry.receive_count > 1
+        entry.receive_count, entry.receipt = entry.receive_count - 1, None
+        self.file.wait(entry, due_ms=0)  # before all others
+
+    def receive(self, wait: Any = 0.0, *, auto_ack: bool = False) -> Any:
+        """Claim exactly one. The model does not wait: its clock moves by hand."""
+        return next(iter(self.receive_many(1, wait, auto_ack=auto_ack)), None)
+
+    def receive_many(self, n: int, wait: Any = 0.0, *, auto_ack: bool = False) -> Any:
+        self.broker.check_open()
+        model_input.at_least_one(n, "n")
+        duration_ms(wait or 0, "wait")
+        return [ModelMessage(self, e) for e in self._claim(n, auto_ack=auto_ack)]
+
+    def messages(
+        self, prefetch: Any = None, wait: Any = None, *, auto_ack: bool = False
+    ) -> Iterator[ModelMessage]:
+        """Claim ahead, hand out one by one, and at the end give back the rest."""
+        batch: list[ModelMessage] = []
+        try:
+            while batch := self.receive_many(prefetch or 1, wait, auto_ack=auto_ack):
+                while batch:
+                    message = batch.pop(0)
+                    entry = self._current(message)
+                    if auto_ack or (entry and not self.file.is_over(entry)):
+                        yield message
+        finally:
+            for message in batch:
+                if entry := self._current(message):
+                    self._give_back(entry)
+
+    def ack_many(self, messages: Iterable[ModelMessage]) -> int:
+        """Ack what is still held; how many. None of some: `LeaseLost`."""
+        messages = list(messages)
+        held = [message for message in messages if self._current(message)]
+        for message in held:
+            message.ack()
+        if messages and not held:
+            raise errors.LeaseLost("none of them is held")
+        return len(held)
+
+    def _current(self, message: ModelMessage) -> Entry | None:
+        """Find the message, unless settled or claimed again; an end leaves it (SQS)."""
+        entry = self.stored.entries.get(int.from_bytes(message.receipt[:8]))
+        return entry if entry and entry.receipt == message.receipt else None
+
+    def depth(self) -> int:
+        self.broker.check_open()
+        return len(self.stored.entries)
+
+    def stats(self) -> dict[str, int]:
+        self.broker.check_open()
+        return self.file.stats(self.name)
+
+
+class ModelMessage:
+    """One delivery of a message, and the verbs that settle it."""
+
+    def __init__(self, queue: ModelQueue, entry: Entry) -> None:
+        self._queue, self._file, self._stored = queue, queue.file, queue.stored
+        self.id, self.body, self.receipt = entry.id, entry.body, entry.receipt or b""
+        self.history, self.queue = list(entry.history), queue.name
+        self.settled = False
+        self.receive_count = entry.receive_count
+        self.retry_count = self.receive_count - 1
+        for name in FIELDS:
+            setattr(self, name, entry.fields.get(name))
+
+    @property
+    def data(self) -> Any:
+        return model_input.decode(self._stored.options, self.body)
+
+    def _held(self) -> Entry:
+        self._queue.broker.check_open()
+        entry = self._queue._current(self)
+        if entry is None:
+            raise errors.LeaseLost(f"message {self.id}: settled, or claimed again")
+        return entry
+
+    def _settle(self, outcome: str) -> Entry:
+        entry, self.settled = self._held(), True
+        entry.receipt = None
+        self._stored.counts[outcome] += 1
+        return entry
+
+    def ack(self) -> None:
+        del self._stored.entries[self._settle("acked").row]
+
+    def ack_nowait(self) -> None:
+        """Stage an ack; a failure is for `flush`."""
+        try:
+            self.ack()
+        except errors.LeaseLost as error:
+            self._queue.broker.unawaited = error
+
+    def nack(self, delay: float | None = None, error: str | None = None) -> None:
+        """Failed: wait by the retry policy or `delay`, or be dead-lettered."""
+        delay_ms = None if delay is None else duration_ms(delay, "delay")
+        entry = self._settle("nacked")
+        if self._file.is_last(self._stored, entry):
+            return self._file.bury(self._stored, entry, "max_receives", error)
+        if delay_ms is None:
+            retry = self._stored.options.retry  # without its jitter
+            delay_ms = model_input.backoff_ms(retry, entry.receive_count)
+        return self._file.wait(entry, due_ms=self._file.clock.wall_ms + delay_ms)
+
+    def reject(self, reason: str) -> None:
+        """Hopeless: to the dead letters at once."""
+        self._file.bury(self._stored, self._settle("rejected"), "rejected", reason)
+
+    def extend(self, seconds: float) -> None:
+        """Hold this message until `seconds` from now."""
+        entry, more_ms = self._held(), duration_ms(seconds, "seconds")
+        entry.owner = self._queue.broker
+        entry.deadline_ms = self._file.clock.boot_ms + more_ms
+
+    def __enter__(self) -> ModelMessage:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if not self.settled and error is None:
+            self.ack()
+        elif not self.settled:
+            self.nack(error=f"{type(error).__name__}: {error}")

@@ -1,0 +1,142 @@
+"""What the model (`model.py`) accepts: options, durations, bodies, fields.
+
+The rules of embq's arguments, apart from the life of a message so that both read well.
+"""
+
+# ruff: noqa: EM101, EM102, TRY003  (the texts are for the reader of the rules)
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from embq import Backoff, Sent, errors
+
+HUNDRED_YEARS_MS = 36_525 * 86_400_000
+TEXTS = ("type", "source", "key", "correlation_id", "reply_to")
+FIELDS = (*TEXTS, "headers", "version")
+Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
+CODECS: dict[str, Codec] = {
+    "json": (msgspec.json.encode, msgspec.json.decode),
+    "msgpack": (msgspec.msgpack.encode, msgspec.msgpack.decode),
+    "raw": (bytes, bytes),
+}
+
+
+def duration_ms(value: object, what: str) -> int:
+    """Turn seconds into milliseconds; refuse what is no length of time."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise errors.InvalidArgument(f"{what}: not a number of seconds")
+    if not 0 <= value <= HUNDRED_YEARS_MS / 1000:  # also refuses NaN
+        raise errors.InvalidArgument(f"{what}: not between 0 and 100 years")
+    return round(value * 1000)
+
+
+def backoff_ms(retry: Any, receive_count: int) -> int:
+    """Say how long a nacked message waits after this many deliveries."""
+    wait = float(retry.first)
+    for _ in range(receive_count - 1):
+        if wait >= retry.cap:
+            break
+        wait *= retry.factor
+    return round(min(float(retry.cap), wait) * 1000)
+
+
+def at_least_one(value: object, what: str) -> None:
+    """Refuse what is no count."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise errors.InvalidArgument(f"{what}: not a whole number of at least 1")
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a queue."""
+    if not isinstance(name, str) or not 1 <= len(name.encode()) <= 255 or "\0" in name:
+        raise errors.InvalidArgument("a name has 1 to 255 bytes of UTF-8, no NUL")
+
+
+def default_dead_letter(name: str) -> str | None:
+    """Name the dead-letter queue of a queue; that of a dead-letter queue is none."""
+    return None if name.endswith(".dead") else f"{name}.dead"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a queue's declaration says; kept in the file, equal for every process."""
+
+    codec: str = "json"
+    visibility_timeout: float = 30.0
+    max_receives: int = 5
+    dead_letter: str | None = None
+    retry: Any = dataclasses.field(default_factory=lambda: Backoff(1.0))
+    max_body: int = 1 << 20
+
+    def check(self, name: str) -> None:
+        """Refuse what could never work."""
+        check_name(name)
+        if self.codec not in CODECS:
+            raise errors.InvalidArgument(f"codec: {self.codec!r}")
+        if duration_ms(self.visibility_timeout, "visibility_timeout") == 0:
+            raise errors.InvalidArgument("visibility_timeout: must be more than 0")
+        at_least_one(self.max_receives, "max_receives")
+        at_least_one(self.max_body, "max_body")
+        if self.dead_letter is not None:
+            check_name(self.dead_letter)
+            if self.dead_letter == name:
+                raise errors.InvalidArgument("a queue is not its own dead-letter queue")
+
+
+def encode(options: Options, data: object, fields: dict[str, Any]) -> bytes:
+    """Give the body's bytes, or refuse it before anything is stored."""
+    if unknown := set(fields) - set(FIELDS):
+        raise TypeError(f"unexpected fields {unknown}")
+    for name in TEXTS:
+        if not isinstance(fields.get(name), str | None):
+            raise errors.InvalidArgument(f"{name}: not a str")
+    if options.codec == "raw" and not isinstance(data, bytes | bytearray | memoryview):
+        raise errors.BodyError("a raw queue takes bytes")
+    try:
+        body = CODECS[options.codec][0](data)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise errors.BodyError(f"not encodable: {error}") from error
+    headers = fields.get("headers")
+    size = len(body) + (len(msgspec.json.encode(headers)) if headers else 0)
+    if size > options.max_body:
+        raise errors.MessageTooLarge(f"more than {options.max_body} bytes")
+    return body
+
+
+def decode(options: Options, body: bytes) -> Any:
+    """Give the data back, or say that these bytes are none."""
+    try:
+        return CODECS[options.codec][1](body)
+    except ValueError as error:
+        raise errors.BodyError(str(error)) from error
+
+
+def parts(item: object) -> tuple[object, dict[str, Any]]:
+    """Take an `embq.Outgoing` apart; anything else is data."""
+    if type(item).__name__ != "Outgoing":
+        return item, {}
+    found = {name: getattr(item, name) for name in FIELDS}
+    data = item.data  # type: ignore[attr-defined]
+    return data, {name: value for name, value in found.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ticket:
+    """A staged send; the model stores at once."""
+
+    sent: Sent
+
+    def result(self, timeout: float | None = None) -> Sent:  # noqa: ARG002
+        """Give what `send` would have given."""
+        return self.sent
+
+    def done(self) -> bool:
+        """Tell whether it is stored."""
+        return True

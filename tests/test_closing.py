@@ -1,0 +1,233 @@
+"""Closing: everything that waits comes back, everything that is staged is stored."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Children
+from worker import Worker
+
+import embq
+from embq import errors
+
+STAGED = 1000
+
+
+class Caller(threading.Thread):
+    """Make one call in a thread; keep what came of it."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self.call = call
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Make it."""
+        try:
+            self.result = self.call()
+        except errors.Error as error:
+            self.error = error
+
+
+def test_use_after_close(path: Path) -> None:
+    """CASE 32: every verb after `close` is `Closed`; closing twice is nothing."""
+    broker = embq.open(path)
+    queue = broker.queue("q")
+    queue.send_many(["a", "b"])
+    message = queue.receive()
+    assert message is not None
+    loop = queue.messages(wait=0)
+    broker.close()
+    broker.close()
+    for call in (
+        lambda: queue.send("x"),
+        lambda: queue.send_many(["x"]),
+        lambda: queue.send_nowait("x"),
+        queue.receive,
+        lambda: queue.receive(wait=None),
+        lambda: queue.receive_many(2),
+        lambda: next(loop),
+        lambda: next(queue.messages(wait=0)),
+        queue.depth,
+        queue.stats,
+        message.ack,
+        message.ack_nowait,
+        message.nack,
+        lambda: message.reject("no"),
+        lambda: message.extend(1),
+        lambda: queue.ack_many([message]),
+        lambda: broker.queue("q"),
+        lambda: broker.send("q", "x"),
+        broker.flush,
+        broker.ping,
+        broker.stats,
+    ):
+        with pytest.raises(errors.Closed):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["receive", "receive_many", "messages"])
+def test_close_wakes_blocked_receivers(path: Path, kind: str) -> None:
+    """CASE 32: receivers that wait for ever end with `Closed` at once."""
+    broker = embq.open(path)
+    queue = broker.queue("q")
+    calls = {
+        "receive": lambda: queue.receive(wait=None),
+        "receive_many": lambda: queue.receive_many(3, wait=None),
+        "messages": lambda: list(queue.messages(wait=None)),
+    }
+    callers = [Caller(calls[kind]) for _ in range(8)]
+    time.sleep(0.2)
+    begun = time.monotonic()
+    broker.close()
+    for caller in callers:
+        caller.join(10)
+        assert not caller.is_alive(), "still waiting after close()"
+        assert isinstance(caller.error, errors.Closed), (caller.error, caller.result)
+    assert time.monotonic() - begun < 5
+
+
+def test_close_with_blocked_senders(path: Path) -> None:
+    """CASE 32: senders that wait for a foreign writer end; what they say is true."""
+    broker = embq.open(path, durability="normal", busy_timeout=20)
+    queue = broker.queue("q")
+    writer = Worker()
+    try:
+        writer.sql(path, "begin immediate")
+        callers = [
+            Caller(lambda number=number: queue.send(number)) for number in range(8)
+        ]
+        time.sleep(0.2)
+        closer = Caller(broker.close)
+        time.sleep(0.2)
+        writer.sql(path, "rollback")
+        for caller in (closer, *callers):
+            caller.join(30)
+            assert not caller.is_alive(), "still waiting after close()"
+    finally:
+        writer.stop()
+    assert closer.error is None
+    sent = {number for number, caller in enumerate(callers) if caller.error is None}
+    for caller in callers:
+        assert caller.error is None or isinstance(caller.error, errors.Closed)
+    with embq.open(path) as again:
+        stored = again.queue("q").receive_many(20, auto_ack=True)
+    assert {message.data for message in stored} == sent
+    assert len(stored) == len(sent)
+
+
+def test_one_of_two_brokers_closes(path: Path) -> None:
+    """Closing one broker of a file does not disturb another in the same process."""
+    one, two = embq.open(path), embq.open(path)
+    queue = two.queue("q")
+    caller = Caller(lambda: queue.receive(wait=20))
+    time.sleep(0.1)
+    one.close()
+    queue.send("x")
+    caller.join(10)
+    assert caller.error is None
+    assert caller.result is not None
+    assert caller.result.data == "x"
+    two.close()
+
+
+def test_close_stores_what_is_staged(path: Path) -> None:
+    """`close` waits for staged messages and acks."""
+    with embq.open(path) as broker:
+        queue = broker.queue("q")
+        for number in range(STAGED):
+            queue.send_nowait(number)
+    with embq.open(path) as broker:
+        queue = broker.queue("q")
+        assert queue.depth() == STAGED
+        for message in queue.receive_many(STAGED):
+            message.ack_nowait()
+    with embq.open(path) as broker:
+        assert broker.queue("q").depth() == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("", 0),
+        ("sys.exit(0)", 0),
+        ("raise RuntimeError('the end')", 1),
+        (
+            "threading.Thread(target=queue.receive, args=(None,), daemon=True).start()",
+            0,
+        ),
+    ],
+)
+def test_exit_with_staged_messages(
+    path: Path, children: Children, ending: str, code: int
+) -> None:
+    """CASE 33: an interpreter that ends without closing stores what is staged."""
+    child = children.start(
+        f"""
+        import sys, threading, embq
+        broker = embq.open(sys.argv[1])
+        queue = broker.queue("other")
+        staged = broker.queue("q")
+        for number in range({STAGED}):
+            staged.send_nowait(number)
+        {ending}
+        """,
+        path,
+    )
+    _, error = child.communicate(timeout=60)
+    assert child.returncode == code, error
+    with embq.open(path) as broker:
+        taken = broker.queue("q").receive_many(STAGED, auto_ack=True)
+    assert [message.data for message in taken] == list(range(STAGED))
+
+
+def test_ten_thousand_short_threads(path: Path, children: Children) -> None:
+    """CASE 34: threads that come and go leave no descriptor and no memory behind."""
+    out = children.run(
+        """
+        import os, sys, threading, embq
+
+        broker = embq.open(sys.argv[1], durability="normal")
+        queue = broker.queue("q")
+
+        def work(number):
+            queue.send(number)
+            queue.receive(auto_ack=True)
+
+        def run(count):
+            for start in range(0, count, 50):
+                threads = [
+                    threading.Thread(target=work, args=(start + n,)) for n in range(50)
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+        run(2000)
+        before = descriptors(), resident()
+        run(8000)
+        after = descriptors(), resident()
+        print(after[0] - before[0], after[1] - before[1], queue.depth())
+        broker.close()
+        print(descriptors())
+        """,
+        path,
+        timeout=120,
+    )
+    opened, grown, depth, _ = map(int, out.split())
+    assert opened <= 0, f"{opened} descriptors more after 8,000 threads"
+    assert grown < 8 << 20, f"{grown} bytes more after 8,000 threads"
+    assert depth == 0
