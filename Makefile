@@ -75,7 +75,7 @@ sanitize: $(C_TESTS:tests/c/%.c=build/sanitize/%)  ## Run the C tests, ASan and 
 
 build/sanitize/%: tests/c/%.c $(wildcard tests/c/*.h) $(C_FILES) $(C_HEADERS)
 	@mkdir -p $(@D)
-	$(CC) $(C_SANITIZE) -Icsrc -Itests/c $< $(C_FILES) -o $@ -ldl -lpthread
+	$(CC) $(C_SANITIZE) -Icsrc -Itests/c $< $(C_FILES) -o $@ -ldl -lm -lpthread
 
 docs: $(CORE_READY)  ## Check the docs: pasted output is true, examples run
 	@test -n "$(DOCS)" || { echo "there are no docs" >&2; exit 1; }

@@ -140,7 +140,7 @@ static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t toke
     while ((more = statement_step(e, s)) > 0) {
         int64_t id = sq.column_int64(s, 0);
         if (count && id - ids[0] >= EMBQ_RUN_IDS) break;
-        const struct delivered given = {run, token, id, 1};
+        const struct delivered given = {run, token_of_member(token, id), id, 1};
         message_pack(e, s, &given, k->op);
         ids[count] = id;
         sizes[count++] = (uint32_t)sq.column_bytes(s, 8);
@@ -212,7 +212,8 @@ int64_t claim_run(struct engine *e, struct op *op) {
     k.c = channel_get(e, op->channel);
     if (!k.c) return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
     if (k.limit > EMBQ_RUN_IDS) k.limit = EMBQ_RUN_IDS;
-    if (k.c->options.max_receives == 1) k.limit = 1; /* blame nobody's neighbours */
+    if (k.c->options.max_receives == 1 && k.c->options.dead_letter)
+        k.limit = 1; /* blame nobody's neighbours */
     k.now_ms = clock_boot_ms();
     k.wall_ms = clock_wall_ms();
     k.deadline_ms = k.now_ms + k.c->options.visibility_timeout_ms;

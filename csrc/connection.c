@@ -33,10 +33,12 @@ static int pragma_run(sqlite3 *db, const char *text, const char *path) {
     return result == SQLITE_OK ? 0 : error_sqlite(db, result, path);
 }
 
-static int connection_open(const char *path, sqlite3 **db) {
+static int connection_open(const struct engine *e, sqlite3 **db) {
+    const char *path = e->path;
     int result = sq.open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (result != SQLITE_OK) return error_sqlite(*db, result, path);
     sq.extended_result_codes(*db, 1);
+    sq.busy_timeout(*db, e->busy_timeout_ms); /* somebody may be recovering the WAL */
     sq.wal_autocheckpoint(*db, 0); /* checkpoint.c does it, where nobody waits for it */
     for (size_t i = 0; i < sizeof pragmas / sizeof *pragmas; i++) {
         int code = pragma_run(*db, pragmas[i], path);
@@ -88,11 +90,11 @@ static int schema_wait(sqlite3 *db, const char *path) {
 
 int connections_open(struct engine *e) {
     int code;
-    if ((code = connection_open(e->path, &e->db)) < 0) return code;
+    if ((code = connection_open(e, &e->db)) < 0) return code;
     if ((code = schema_wait(e->db, e->path)) < 0) return code;
-    if ((code = connection_open(e->path, &e->read_db)) < 0) return code;
-    if ((code = connection_open(e->path, &e->checkpoint_db)) < 0) return code;
-    sq.busy_timeout(e->read_db, e->busy_timeout_ms); /* readers wait only for a recovery */
+    if ((code = connection_open(e, &e->read_db)) < 0) return code;
+    if ((code = connection_open(e, &e->checkpoint_db)) < 0) return code;
+    sq.busy_timeout(e->db, 0); /* lead_begin() waits, where it can be withdrawn */
     e->statements = statements_new(e->db);
     e->read_statements = statements_new(e->read_db);
     if (!e->statements || !e->read_statements)

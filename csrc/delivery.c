@@ -10,7 +10,8 @@
 #include <string.h>
 
 struct delivery delivery_of_run(struct run *r, int64_t message) {
-    struct delivery d = {.message = message, .run = r, .receive_count = 1, .token = r->token,
+    struct delivery d = {.message = message, .run = r, .receive_count = 1,
+                         .token = token_of_member(r->token, message),
                          .owner = r->owner, .deadline_ms = run_deadline_ms(r->id),
                          .first_at_ms = r->claimed_at_ms};
     return d;

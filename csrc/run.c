@@ -50,6 +50,15 @@ int64_t token_new(void) {
     return token;
 }
 
+int64_t token_of_member(int64_t token, int64_t message) {
+    /* The finaliser of splitmix64: every bit of both changes half of the result. */
+    uint64_t x = (uint64_t)token ^ (uint64_t)message * 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    x ^= x >> 31;
+    return x ? (int64_t)x : 1;
+}
+
 int64_t run_new_id(struct engine *e, int64_t deadline_ms) {
     int64_t id;
     do {
@@ -129,7 +138,10 @@ static struct run *run_read(struct engine *e, int64_t id) {
 
 struct run *run_get(struct engine *e, int64_t id) {
     for (struct run *r = *bucket_of(e, id); r; r = r->next)
-        if (r->id == id && r->epoch == e->epoch) return r;
+        if (r->id == id && r->epoch == e->epoch) {
+            channel_get(e, r->channel->id); /* it is used, and so will be written */
+            return r;
+        }
     return run_read(e, id);
 }
 

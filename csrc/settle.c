@@ -20,7 +20,7 @@ static int receipt_find(struct engine *e, struct channel *c, const struct receip
                         struct delivery *d) {
     struct run *run = r->run ? run_get(e, r->run) : NULL;
     if (e->storage_error) return -1;
-    if (run && run->channel == c && run->token == r->token &&
+    if (run && run->channel == c && token_of_member(run->token, r->message) == r->token &&
         run_member(run, r->message) == MEMBER_HELD) {
         *d = delivery_of_run(run, r->message);
         return 1;

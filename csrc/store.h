@@ -81,6 +81,8 @@ static inline int64_t run_deadline_ms(int64_t id) {
 
 /* Proof of one lease: random, never 0. */
 int64_t token_new(void);
+/* A member's own token, so that one message's receipt cannot pass for its neighbour's. */
+int64_t token_of_member(int64_t token, int64_t message);
 /* An id that no run has. */
 int64_t run_new_id(struct engine *e, int64_t deadline_ms);
 /* A new run over first..last, every member MEMBER_LEFT until run_hold(). NULL: no memory. */

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from embq import _native
 from embq.errors import InvalidArgument
@@ -30,6 +30,10 @@ class Settler:
         self._channel = channel
         self.name = name
         self.decode = decode
+
+    def __reduce__(self) -> NoReturn:
+        msg = "a received message cannot be pickled: pass on message.to_dict()"
+        raise TypeError(msg)
 
     def ack(self, receipts: bytes) -> int:
         """Remove messages by their receipts, one after the other; return how many."""

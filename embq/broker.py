@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from embq import _native
 from embq._codec import CodecName, text
 from embq._options import Options, encode_name
-from embq.errors import Closed, Error, InvalidArgument
+from embq.errors import Closed, Error, InvalidArgument, NotFound
 from embq.messages import Backoff, Sent
 from embq.queue import Queue
 
@@ -177,7 +177,12 @@ class Broker:
         if found is None:
             encoded = encode_name(queue, "queue")
             handle = self._open()
-            channel, packed = _native.declare(handle.ref, encoded, b"")
+            try:
+                channel, packed = _native.declare(handle.ref, encoded, b"")
+            except NotFound as error:
+                msg = f"no queue {queue!r} in {self.path!r}"
+                hint = "declare it with broker.queue(name): nothing is created silently"
+                raise NotFound(msg, hint) from error
             found = Queue(self, handle, channel, queue, Options.decode(packed))
             self._queues[queue] = found
         return found
@@ -227,8 +232,8 @@ class Broker:
     def close(self) -> None:
         """Store what is staged, and close. Waiting calls end with `Closed`.
 
-        What this broker received and did not settle comes again at once. Closing twice
-        is allowed.
+        What this broker received and did not settle comes again within about a second.
+        Closing twice is allowed.
 
         Raises:
             Error: The first failure of a `send_nowait` or `ack_nowait` that nobody

@@ -66,7 +66,7 @@ class NotFound(Error, LookupError):
 
     code = "not_found"
     number = -11
-    hint = "declare a queue with broker.queue(name); create=True creates the file"
+    hint = "check the path and the name; create=True creates a file"
 
 
 class ConfigMismatch(Error, ValueError):

@@ -186,10 +186,14 @@ class Children:
     def end(self) -> None:
         """Kill what still runs, each by the group that we started."""
         for child in self.started:
-            if child.returncode is None:
+            if child.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
-                child.communicate()
+                child.wait(PATIENCE_S)
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
 
 
 @pytest.fixture

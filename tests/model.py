@@ -131,9 +131,10 @@ class ModelFile:
         if stored.options.dead_letter is None:
             return
         stored.counts["dead"] += 1
-        target, codec = stored.options.dead_letter, stored.options.codec
+        target = stored.options.dead_letter
         if target not in self.queues:
-            self.queues[target] = Stored(target, Options(codec))
+            options = dataclasses.replace(stored.options, dead_letter=None)
+            self.queues[target] = Stored(target, options)
         record: dict[str, Any] = {"queue": stored.name, "reason": why, "error": error}
         record |= {"receive_count": entry.receive_count}
         record |= {"first_at": entry.first_at_ms, "last_at": self.clock.wall_ms}
@@ -237,7 +238,7 @@ class ModelQueue:
         """Lease up to `limit` messages; a suspect only alone, as the first choice."""
         self.broker.check_open()
         self.file.notice()
-        if self.stored.options.max_receives == 1:
+        if self.stored.options.dead_letter and self.stored.options.max_receives == 1:
             limit = 1  # a crash must not bury the neighbours
         in_a_row = self.broker.retries_in_a_row
         taken: list[Entry] = []

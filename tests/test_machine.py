@@ -165,7 +165,7 @@ def test_the_core_does_what_the_model_does(core: CoreSubject) -> None:
     """CASES 17, 45-47, 50: whatever two processes do, the results are the model's."""
     run_state_machine_as_test(
         lambda: Machine(core, core.clock, kills=1),
-        settings=settings(COMMON, max_examples=35, stateful_step_count=40),
+        settings=settings(COMMON, max_examples=80, stateful_step_count=40),
     )
 
 
