@@ -1,4 +1,10 @@
-/* Channels: reading and writing their rows, declaring and creating queues. See store.h. */
+/* Channels: reading and writing their rows, declaring and creating queues. See store.h.
+ *
+ * A send writes its message and nothing else. The channel's row says how many were sent, and
+ * which sequence is next, as of the last time that it was written; what was sent since is told
+ * by the last message: its sequence gives the number, its total_bytes the sum of sizes. So the
+ * row is written, at the latest, in the transaction that removes a message.
+ */
 #include "store.h"
 
 #include <stdlib.h>
@@ -30,6 +36,21 @@ static char *slice_copy(struct slice s) {
     return copy;
 }
 
+/* What was sent since the row was written. */
+static int channel_read_tail(struct engine *e, struct channel *c) {
+    int64_t from = message_id(c->id, EMBQ_LANE_DEFAULT, c->stored_sequence);
+    int64_t to = message_id(c->id, EMBQ_LANE_DEFAULT, EMBQ_SEQUENCE_MAX - 1);
+    sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_TAIL, c->shard, INTS(from, to));
+    int found = statement_step(e, s);
+    if (found <= 0) return found;
+    int64_t since = sq.column_int64(s, 0) - from + 1;
+    c->sent += since;
+    c->next_sequence += since;
+    c->sent_bytes = sq.column_int64(s, 1);
+    sq.reset(s);
+    return 0;
+}
+
 static int channel_read(struct engine *e, struct channel *c) {
     sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_READ, 0, INTS(c->id));
     int found = statement_step(e, s);
@@ -51,7 +72,9 @@ static int channel_read(struct engine *e, struct channel *c) {
     c->next_sequence = sq.column_int64(s, 11);
     c->sent = sq.column_int64(s, 12);
     c->sent_bytes = sq.column_int64(s, 13);
+    c->stored_sequence = c->next_sequence;
     sq.reset(s);
+    if (channel_read_tail(e, c) < 0) return -1;
 
     s = statement_ints(e, ST_SUBSCRIPTION_READ, 0, INTS(c->id));
     found = statement_step(e, s);
@@ -68,7 +91,7 @@ static int channel_read(struct engine *e, struct channel *c) {
         *counters[i] = sq.column_int64(s, column++);
     sq.reset(s);
     c->epoch = e->epoch;
-    c->dirty = c->sub_dirty = 0;
+    c->removes = c->sub_dirty = 0;
     return 1;
 }
 
@@ -189,7 +212,6 @@ int64_t channel_allocate(struct channel *c, int64_t count) {
                          c->name);
     int64_t first = c->next_sequence;
     c->next_sequence += count;
-    c->dirty = 1;
     return first;
 }
 
@@ -209,14 +231,30 @@ static int subscription_write(struct engine *e, struct channel *c) {
     return statement_run(e, s);
 }
 
+static int channel_write(struct engine *e, struct channel *c) {
+    if (c->stored_sequence == c->next_sequence) return 0;
+    c->stored_sequence = c->next_sequence;
+    return statement_do(e, ST_CHANNEL_WRITE, 0,
+                        INTS(c->id, c->next_sequence, c->sent, c->sent_bytes));
+}
+
+int channels_jump(struct engine *e, int64_t by) {
+    int64_t id = 0;
+    while ((id = statement_int(e, ST_CHANNEL_AFTER, 0, INTS(id), 0)) > 0) {
+        struct channel *c = channel_get(e, id);
+        if (!c) return -1;
+        c->next_sequence += by;
+        c->removes = 1;
+    }
+    return channels_flush(e);
+}
+
 int channels_flush(struct engine *e) {
     if (runs_flush(e) < 0) return -1;
     for (struct channel *c = e->used; c; c = c->next_used) {
-        if (c->dirty && statement_do(e, ST_CHANNEL_WRITE, 0,
-                                     INTS(c->id, c->next_sequence, c->sent, c->sent_bytes)) < 0)
-            return -1;
+        if (c->removes && channel_write(e, c) < 0) return -1;
         if (c->sub_dirty && subscription_write(e, c) < 0) return -1;
-        c->dirty = c->sub_dirty = 0;
+        c->removes = c->sub_dirty = 0;
     }
     return e->storage_error ? -1 : 0;
 }

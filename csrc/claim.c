@@ -155,6 +155,7 @@ static int new_auto_ack(struct claim *k, const int64_t *ids, const uint32_t *siz
     for (int64_t i = 0; i < count; i++) k->c->sub.removed_bytes += sizes[i];
     k->c->sub.removed += count;
     k->c->sub.acked += count;
+    k->c->removes = 1;
     return statement_do(k->e, ST_MESSAGE_DELETE_RANGE, k->c->shard,
                         INTS(ids[0], ids[count - 1]));
 }

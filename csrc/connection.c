@@ -8,8 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SETUP_TRIES 2000 /* a millisecond each */
-
 /* Every pragma of a connection of ours, with its reason. */
 static const char *const pragmas[] = {
     /* Commits need no fsync of their own: lead_sync() does one for all that need it. */
@@ -77,9 +75,10 @@ static int is_wal(sqlite3 *db) {
 }
 
 /* Another process may be opening, recovering or closing the file this very moment. */
-static int schema_wait(sqlite3 *db, const char *path) {
+static int schema_wait(sqlite3 *db, const char *path, int timeout_ms) {
     int code = EMBQ_BUSY;
-    for (int i = 0; i < SETUP_TRIES && code == EMBQ_BUSY; i++) {
+    int64_t end = clock_real_us() + timeout_ms * 1000LL;
+    while (code == EMBQ_BUSY && clock_real_us() < end) {
         code = schema_check(db, path);
         if (code == 0 && !is_wal(db))
             code = error_set(EMBQ_BUSY, "%s: it could not be set to WAL mode", path);
@@ -91,7 +90,7 @@ static int schema_wait(sqlite3 *db, const char *path) {
 int connections_open(struct engine *e) {
     int code;
     if ((code = connection_open(e, &e->db)) < 0) return code;
-    if ((code = schema_wait(e->db, e->path)) < 0) return code;
+    if ((code = schema_wait(e->db, e->path, e->busy_timeout_ms)) < 0) return code;
     if ((code = connection_open(e, &e->read_db)) < 0) return code;
     if ((code = connection_open(e, &e->checkpoint_db)) < 0) return code;
     sq.busy_timeout(e->db, 0); /* lead_begin() waits, where it can be withdrawn */

@@ -79,9 +79,11 @@ struct channel {
     int shard;
     struct options options;
     int64_t next_sequence, sent, sent_bytes;
+    int64_t stored_sequence; /* what its row says: a send does not write it */
     struct subscription sub;
     uint64_t epoch;     /* when it was read */
-    int dirty, sub_dirty;
+    int removes;        /* in this group a message is removed: its row must be right */
+    int sub_dirty;
     int retries_in_row; /* ours, not the file's: the fairness of this process */
 };
 
@@ -108,7 +110,8 @@ struct op {
     uint32_t word; /* enum op_word, a futex */
     int refs;      /* the engine's and the caller's or ticket's */
     uint8_t kind, place;
-    uint8_t waiting;   /* a thread sleeps on `word` */
+    uint8_t waiting;   /* a thread is there to take a role */
+    uint8_t asleep;    /* ... and must be woken for it */
     uint8_t nowait;    /* staged: nobody may ever ask */
     uint8_t full;      /* confirmed only once synced */
     uint8_t abandoned; /* its caller left: what it claims goes back */

@@ -78,10 +78,10 @@ static int message_insert(struct engine *e, struct channel *c, int64_t id, int64
     bind_slice(s, 5, f->key);
     bind_slice(s, 6, f->attributes);
     sq.bind_blob(s, 7, body.data, (int)body.size, SQLITE_STATIC);
-    if (statement_step(e, s) < 0) return -1;
     c->sent++;
     c->sent_bytes += (int64_t)body.size;
-    return 0;
+    sq.bind_int64(s, 8, c->sent_bytes);
+    return statement_step(e, s);
 }
 
 int64_t message_send(struct engine *e, struct op *op) {
@@ -139,6 +139,7 @@ int64_t message_remove(struct engine *e, struct channel *c, int64_t id) {
         if (!e->storage_error) e->storage_error = SQLITE_CORRUPT; /* a delivery of nothing */
         return -1;
     }
+    c->removes = 1;
     return size;
 }
 
@@ -192,11 +193,13 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id, const stru
     const void *body = sq.column_blob(from, 8);
     int64_t size = sq.column_bytes(from, 8);
     sq.bind_blob(into, 10, body ? body : "", (int)size, SQLITE_STATIC);
+    to->sent++;
+    to->sent_bytes += size;
+    sq.bind_int64(into, 11, to->sent_bytes);
     int done = statement_step(e, into);
     sq.reset(from);
     if (done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0) return -1;
-    to->sent++;
-    to->sent_bytes += size;
+    c->removes = 1;
     channel_offer(e, to);
     return size;
 }

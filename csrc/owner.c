@@ -36,10 +36,8 @@ static int incarnation_check(struct engine *e) {
                sq.column_int64(s, 2) == device && sq.column_int64(s, 3) == inode;
     sq.reset(s);
     if (same) return 0;
-    if (leases_void(e) < 0 || channels_flush(e) < 0) return -1;
-    if (statement_do(e, ST_CHANNEL_JUMP, 0, INTS(EMBQ_SEQUENCE_JUMP)) < 0) return -1;
+    if (leases_void(e) < 0 || channels_jump(e, EMBQ_SEQUENCE_JUMP) < 0) return -1;
     if (statement_do(e, ST_OWNER_CLEAR, 0, 0, NULL) < 0) return -1;
-    e->epoch++; /* the rows are not as we remember them */
     s = statement(e, ST_META_BOOT, 0);
     if (!s) return -1;
     sq.bind_text(s, 1, boot_id, -1, SQLITE_STATIC);

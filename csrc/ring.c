@@ -83,7 +83,7 @@ int ring_take(struct engine *e, struct link *group) {
 static int give_role(struct op *op, enum op_word role) {
     if (!op->waiting || op->word != WORD_WAIT) return 0;
     ATOMIC_STORE(&op->word, (uint32_t)role);
-    futex_wake(&op->word, 1);
+    if (op->asleep) futex_wake(&op->word, 1);
     return 1;
 }
 
@@ -147,7 +147,7 @@ void ring_finish(struct engine *e, struct op *op) {
         claim_return(e, op);
     if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
     ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
-    if (op->waiting || ATOMIC_LOAD(&op->ticket_waits)) futex_wake(&op->word, INT_MAX);
+    if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) futex_wake(&op->word, INT_MAX);
     if (e->watchers[op->channel % EMBQ_WAKE_BITS] == op) {
         watch_leave(e, op);
         futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
@@ -248,6 +248,7 @@ static int ring_sleep(struct engine *e, struct op *op) {
     }
     int parked, watches = 0;
     pthread_mutex_lock(&e->mutex);
+    op->asleep = 1;
     parked = op->place == PLACE_PARKED && !e->stopping;
     if (parked) {
         struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
@@ -282,6 +283,7 @@ static int ring_woken(struct engine *e, struct op *op, int why, int64_t *result)
 static int take_role(struct engine *e, struct op *op) {
     pthread_mutex_lock(&e->mutex);
     uint32_t role = op->word;
+    op->asleep = 0;
     if (role != WORD_DONE) op->word = WORD_WAIT;
     pthread_mutex_unlock(&e->mutex);
     return (int)role;

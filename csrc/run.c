@@ -155,7 +155,7 @@ static int acked_delete(struct engine *e, struct run *r, int64_t from, int64_t t
     else
         size = statement_int(e, ST_MESSAGE_SIZES, c->shard, INTS(first, last), 0);
     c->sub.removed_bytes += size;
-    c->sub_dirty = 1;
+    c->sub_dirty = c->removes = 1;
     return first == last
                ? statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(first))
                : statement_do(e, ST_MESSAGE_DELETE_RANGE, c->shard, INTS(first, last));

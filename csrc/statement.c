@@ -58,8 +58,16 @@ static const char *const texts[STATEMENTS] = {
                        "from embq_channel\n"
                        "where kind = 1\n"
                        "order by name",
-    [ST_CHANNEL_JUMP] = "update embq_channel\n"
-                        "set next_sequence = next_sequence + ?1",
+    [ST_CHANNEL_AFTER] = "select id\n"
+                         "from embq_channel\n"
+                         "where id > ?1\n"
+                         "order by id\n"
+                         "limit 1",
+    [ST_CHANNEL_TAIL] = "select id, total_bytes\n"
+                        "from embq_message_%d\n"
+                        "where id between ?1 and ?2\n"
+                        "order by id desc\n"
+                        "limit 1",
     /* The shard with the fewest channels: until there are 16 of them, each channel appends to
      * a table of its own. */
     [ST_SHARD_EMPTIEST] = "with recursive shards(n) as (\n"
@@ -92,8 +100,8 @@ static const char *const texts[STATEMENTS] = {
 
     [ST_MESSAGE_INSERT] =
         "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n"
-        "  attributes, body)\n"
-        "values (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "  attributes, body, total_bytes)\n"
+        "values (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_MESSAGE_READ] = "select " MESSAGE_COLUMNS "\n"
                         "from embq_message_%d\n"
                         "where id = ?1",
@@ -128,8 +136,8 @@ static const char *const texts[STATEMENTS] = {
         "where id = ?1",
     [ST_MESSAGE_BURY] =
         "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key, public_id,\n"
-        "  attributes, history, body)\n"
-        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "  attributes, history, body, total_bytes)\n"
+        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [ST_MESSAGE_OLDEST] = "select sent_at_ms\n"
                           "from embq_message_%d\n"
                           "where id >= ?1 and id <= ?2\n"

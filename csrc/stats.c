@@ -68,6 +68,16 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
     n->sent = sq.column_int64(s, 12);
     n->sent_bytes = sq.column_int64(s, 13);
     sq.reset(s);
+    int64_t from = message_id(channel, LANE, n->next_sequence);
+    int64_t to = message_id(channel, LANE, EMBQ_SEQUENCE_MAX - 1);
+    s = reading_ints(r, ST_CHANNEL_TAIL, (int)n->shard, INTS(from, to));
+    if (reading_step(r, s)) { /* what was sent since the row was written: see channel.c */
+        int64_t since = sq.column_int64(s, 0) - from + 1;
+        n->sent += since;
+        n->next_sequence += since;
+        n->sent_bytes = sq.column_int64(s, 1);
+        sq.reset(s);
+    }
     s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
     if (!reading_step(r, s)) return 0;
     n->subscription = sq.column_int64(s, 0);

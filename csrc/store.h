@@ -22,6 +22,8 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
 int64_t channel_declare(struct engine *e, struct op *op);
 /* Allocate `count` sequences: the first, or LIMIT_REACHED. */
 int64_t channel_allocate(struct channel *c, int64_t count);
+/* Jump over sequences in every channel: numbers that may have been seen outside. */
+int channels_jump(struct engine *e, int64_t by);
 /* Write what changed; the runs first. */
 int channels_flush(struct engine *e);
 void channels_free(struct engine *e);

@@ -8,8 +8,11 @@ SHARDS = 16
 #: Lanes of a channel: one cursor each.
 LANES = 16
 
-#: The bits of a message's id below its channel, all set.
-SEQUENCES = (1 << 45) - 1
+#: The lane of a message without a priority.
+LANE = 15
+#: The bits of a message's id below its channel, and below its lane, all set.
+IN_CHANNEL = (1 << 45) - 1
+IN_LANE = (1 << 41) - 1
 
 _META = """
 create table embq_meta(
@@ -57,6 +60,8 @@ create table embq_channel(
   retry_jitter integer not null,
   max_body integer not null,
   created_at_ms integer not null,
+  -- As of the last time that a message was removed: what was sent since counts on top,
+  -- so that a send touches no row but its own. See csrc/channel.c.
   next_sequence integer not null default 1,
   sent integer not null default 0,
   sent_bytes integer not null default 0
@@ -70,7 +75,7 @@ create table embq_subscription(
   name text not null,
   -- How far first deliveries have gone in each lane: the last id handed out.
   {cursors}
-  -- The depth is channel.sent - removed: a send touches one row.
+  -- The depth is what was sent to the channel less what was removed.
   removed integer not null default 0,
   removed_bytes integer not null default 0,
   in_flight integer not null default 0,
@@ -132,6 +137,7 @@ _MESSAGE = """
 create table embq_message_{shard}(
   id integer primary key,  -- channel << 45 | lane << 41 | sequence
   flags integer not null,
+  total_bytes integer not null,  -- sent to this queue so far, with this one
   sent_at_ms integer not null,
   type text,
   source text,
@@ -154,6 +160,24 @@ with late as (
   from embq_delivery
   where owner is null and due_at_ms > {_NOW}
   group by subscription
+),
+stored as (
+{{union}}
+),
+channel as (
+  select
+    c.id,
+    c.name,
+    c.sent + coalesce((
+      select (m.id & {IN_LANE}) - c.next_sequence + 1
+      from stored m
+      where m.id between (c.id << 45) + ({LANE} << 41) + c.next_sequence
+        and (c.id << 45) + ({LANE} << 41) + {IN_LANE}
+      order by m.id desc
+      limit 1
+    ), 0) as sent
+  from embq_channel c
+  where c.kind = 1
 )
 select
   c.name,
@@ -169,10 +193,9 @@ select
   s.rejected,
   s.expired,
   s.dead
-from embq_channel c
+from channel c
 join embq_subscription s on s.channel = c.id
 left join late on late.subscription = s.id
-where c.kind = 1
 """
 
 _MESSAGES_VIEW = f"""
@@ -191,7 +214,7 @@ placed as (
     end as cursor
   from stored m
   -- A range, not `c.id = m.id >> 45`: so that one queue is one search, not a scan.
-  join embq_channel c on m.id between c.id << 45 and c.id << 45 | {SEQUENCES}
+  join embq_channel c on m.id between c.id << 45 and c.id << 45 | {IN_CHANNEL}
   join embq_subscription s on s.channel = c.id
   where c.kind = 1
 ),
@@ -242,7 +265,8 @@ def statements() -> Iterator[str]:
     yield from (_RUN, _DELIVERY, _DELIVERY_WAITING, _DELIVERY_LEASED)
     for shard in range(SHARDS):
         yield _MESSAGE.replace("{shard}", str(shard))
-    yield _QUEUES_VIEW
+    ids = [f"  select id from embq_message_{shard}" for shard in range(SHARDS)]
+    yield _QUEUES_VIEW.replace("{union}", "\n  union all\n".join(ids))
     union = [f"  select * from embq_message_{shard}" for shard in range(SHARDS)]
     cases = [f"      when {lane} then s.cursor_{lane}" for lane in range(LANES)]
     yield _MESSAGES_VIEW.replace("{union}", "\n  union all\n".join(union)).replace(

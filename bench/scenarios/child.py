@@ -1,0 +1,76 @@
+"""A process beside the one that measures. It says "ready", then acts, then reports.
+
+child.py receive PATH COUNT       stamps of COUNT receives, each blocked, as JSON
+child.py pipe PATH COUNT          the same of lines on stdin
+child.py send PATH SECONDS        begins at a line on stdin; how many, how many Busy
+child.py drain PATH               messages() with ack_nowait until nothing is left
+"""
+
+import json
+import os
+import sys
+import time
+
+import embq
+
+BODY = bytes(range(100))
+
+
+def ready():
+    print("ready", flush=True)
+
+
+def receive(queue, count):
+    stamps = {}
+    ready()
+    for _ in range(int(count)):
+        message = queue.receive(wait=None)
+        stamps[message.body.decode()] = time.monotonic_ns()
+        message.ack()
+    print(json.dumps(stamps), flush=True)
+
+
+def pipe(_, count):
+    stamps = {}
+    ready()
+    for _ in range(int(count)):
+        line = os.read(0, 100)
+        stamps[line.decode().strip()] = time.monotonic_ns()
+    print(json.dumps(stamps), flush=True)
+
+
+def send(queue, seconds):
+    sent = busy = 0
+    ready()
+    sys.stdin.readline()
+    end = time.monotonic() + float(seconds)
+    while time.monotonic() < end:
+        try:
+            queue.send(BODY)
+            sent += 1
+        except embq.Busy:
+            busy += 1
+    print(json.dumps({"sent": sent, "busy": busy}), flush=True)
+
+
+def drain(queue):
+    count = 0
+    for message in queue.messages(wait=0):
+        message.ack_nowait()
+        count += 1
+    print(count, flush=True)
+
+
+ROLES = {"receive": receive, "pipe": pipe, "send": send, "drain": drain}
+
+
+def main():
+    role, path, *arguments = sys.argv[1:]
+    durability = "normal" if role in ("receive", "pipe") else "full"
+    with embq.open(path, durability=durability) as broker:
+        queue = broker.queue("bench", codec="raw")
+        ROLES[role](queue, *arguments)
+
+
+if __name__ == "__main__":
+    main()
