@@ -9,10 +9,10 @@
 #include "statement.h"
 
 #define IDLE_BYTES ((int64_t)256 << 10)   /* worth a step in an idle gap */
-#define BUSY_BYTES ((int64_t)2 << 20)     /* worth a step beside writers */
-#define WAL_BYTES ((int64_t)4 << 20)      /* from here on the WAL should start over */
+#define BUSY_BYTES ((int64_t)4 << 20)     /* worth a step beside writers */
+#define WAL_BYTES ((int64_t)8 << 20)      /* from here on the WAL should start over */
 #define WAL_BYTES_MAX ((int64_t)64 << 20) /* and here it must, whatever it costs */
-#define COMPLETE_BYTES ((int64_t)1 << 20) /* little enough to be done under the write lock */
+#define COMPLETE_BYTES ((int64_t)2 << 20) /* little enough to be done under the write lock */
 
 static int64_t frame_bytes(const struct engine *e, uint32_t frames) {
     return (int64_t)frames * (wal_page_size(&e->wal) + 24);

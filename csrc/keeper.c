@@ -36,7 +36,7 @@ static enum chore next_chore(struct engine *e, int64_t tick_us) {
             e->leading = 1;
             return CHORE_LEAD;
         }
-        if (sleep_us <= 0) return CHORE_TICK;
+        if (sleep_us <= 0 || checkpoint_due(e, 0)) return CHORE_TICK;
         if (e->lingering && !e->leading) {
             int64_t rest = e->linger_since_us + EMBQ_LINGER_US - now;
             if (rest < sleep_us) sleep_us = rest;
@@ -74,7 +74,7 @@ static void *keeper_main(void *argument) {
         case CHORE_SYNC: lead_sync(e); break;
         case CHORE_TICK: break;
         }
-        /* Under load the ticks must come all the same, and checkpoints faster than they do. */
+        /* Under load the ticks must come all the same, and checkpoints oftener than they. */
         if (clock_real_us() >= tick_us) {
             tick(e);
             tick_us = clock_real_us() + TICK_US;

@@ -220,6 +220,7 @@ static void lead_end(struct engine *e, struct link *group, int code) {
     e->looked = e->left.words[2];
     e->leading = 0;
     ring_pass_on(e);
+    if (checkpoint_due(e, 0)) keeper_wake(e);
     pthread_mutex_unlock(&e->mutex);
 }
 

@@ -12,6 +12,7 @@ SCENARIOS = {
     "syncs": receiving.syncs,
     "beside-nowait": beside.send_nowait,
     "beside-messages": beside.messages,
+    "beside-python": beside.python,
     "wake": latency.wake,
     "idle": latency.idle,
     "steady": latency.steady,

@@ -20,7 +20,12 @@ def messages(run):
     return _alone_and_beside(run, "beside-messages", what, drain_rate)
 
 
-def _alone_and_beside(run, key, what, rate):
+def python(run):
+    """Count in pure Python: what the GIL leaves to anybody. No promise of embq's."""
+    return _alone_and_beside(run, "beside-python", "a loop in Python", _loop_rate, None)
+
+
+def _alone_and_beside(run, key, what, rate, target=0.4):
     def beside():
         with computing():
             return rate(run)
@@ -30,13 +35,17 @@ def _alone_and_beside(run, key, what, rate):
         compare(
             key,
             f"{what}: beside a computing thread / alone",
-            "msg/s",
+            "per s",
             samples,
             "beside",
             "alone",
-            at_least=0.4,
+            at_least=target,
         )
     ]
+
+
+def _loop_rate(run):
+    return run.rate(lambda: None)
 
 
 def _stage_rate(run):
