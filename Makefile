@@ -67,7 +67,7 @@ types: $(VENV_READY)  ## Check types with mypy
 	$(BIN)/mypy
 
 bench: $(CORE_READY)  ## Run the benchmarks
-	$(BIN)/python -m pytest bench -o python_files='bench_*.py' --benchmark-only $(ARGS)
+	$(BIN)/python bench/ratios.py $(ARGS)
 
 sanitize: $(C_TESTS:tests/c/%.c=build/sanitize/%)  ## Run the C tests, ASan and UBSan on
 	@test -n "$^" || { echo "there are no tests/c/test_*.c" >&2; exit 1; }

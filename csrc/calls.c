@@ -37,6 +37,8 @@ long long embq_resume(void) {
     struct op *op = ring_pop_pending();
     if (!op) return error_set(EMBQ_INVALID_ARGUMENT, "no call to go on with");
     struct broker *b = op->broker;
+    if (op->generation != fork_generation)
+        return error_set(EMBQ_CLOSED, "a fork came between; the call is the parent's");
     if (op->consumer) return consumer_resume(op->consumer);
     int code = engine_enter(b);
     if (code < 0) {
@@ -50,7 +52,7 @@ long long embq_resume(void) {
 
 void embq_abandon(void) {
     struct op *op = ring_pop_pending();
-    if (op && !op->consumer) ring_abandon(op->broker->engine, op);
+    if (op && op->generation == fork_generation && !op->consumer) ring_abandon(op->broker->engine, op);
     /* A consumer's batch stays the consumer's, which gives it back when it is closed. */
 }
 
@@ -161,19 +163,21 @@ int embq_flush(embq_ref broker, int timeout_ms) {
 
 /* ---- staging: never blocks ---- */
 
+/* In the child of a fork, until a call that may block opens the file again. In the parent the
+ * ring goes on meanwhile. */
+static int is_detached(const struct broker *b) {
+    return !b->closed && !b->engine->attached && !b->engine->forking;
+}
+
 static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t channel,
                               const char *bytes, size_t size, const char *extra,
                               size_t extra_size) {
     struct engine *e = b->engine;
+    if (is_detached(b)) return NULL;
     if (b->closed) error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
     else if (e->failed)
         error_set(e->failed, "%s: an earlier write failed; close it and open it again", e->path);
     if (b->closed || e->failed) return NULL;
-    /* Only right after a fork: then this waits for the file to be opened again. */
-    if (!e->attached) {
-        if (engine_enter(b) < 0) return NULL;
-        engine_leave(e);
-    }
     struct op *op = op_new(b, kind, channel, size, extra_size);
     if (!op) return NULL;
     copy(op->bytes, bytes, size);
@@ -183,7 +187,7 @@ static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t chann
 }
 
 static int refusal(const struct broker *b) {
-    return b->closed ? EMBQ_CLOSED : b->engine->failed ? b->engine->failed : EMBQ_NO_MEMORY;
+    return is_detached(b) ? EMBQ_DETACHED : b->closed ? EMBQ_CLOSED : b->engine->failed ? b->engine->failed : EMBQ_NO_MEMORY;
 }
 
 embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
@@ -210,8 +214,18 @@ int embq_ack_nowait(embq_ref broker, long long channel, const char *receipt) {
     return code;
 }
 
+static int is_parents(const struct op *op) {
+    return op->generation != fork_generation && ATOMIC_LOAD(&op->word) != WORD_DONE;
+}
+
+static int parents_error(void) {
+    return error_set(EMBQ_CLOSED, "this call was made before a fork; its outcome is the "
+                     "parent's");
+}
+
 long long embq_ticket_result(embq_ref ticket) {
     struct op *op = (struct op *)ticket;
+    if (is_parents(op)) return parents_error();
     if (ATOMIC_LOAD(&op->word) != WORD_DONE) return EMBQ_NOT_YET;
     op->seen = 1;
     if (op->result < 0) error_set((int)op->result, "%s", op->error);
@@ -221,11 +235,13 @@ long long embq_ticket_result(embq_ref ticket) {
 long long embq_ticket_wait(embq_ref ticket, int timeout_ms) {
     struct op *op = (struct op *)ticket;
     int64_t end = timeout_ms < 0 ? -1 : clock_real_us() + timeout_ms * 1000LL;
+    if (is_parents(op)) return parents_error();
     while (ATOMIC_LOAD(&op->word) != WORD_DONE) {
         int64_t left = end < 0 ? -1 : end - clock_real_us();
         if (end >= 0 && left <= 0) return EMBQ_NOT_YET;
         ATOMIC_STORE(&op->ticket_waits, 1);
-        if (futex_wait(&op->word, WORD_WAIT, left) == EINTR) return EMBQ_NOT_YET;
+        __atomic_thread_fence(__ATOMIC_SEQ_CST); /* that we wait, before the word */
+        if (futex_wait(&op->word, WORD_WAIT, left) == EINTR) return EMBQ_INTERRUPTED;
     }
     return embq_ticket_result(ticket);
 }

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPTIONS_COUNT 9 /* the order of the columns in options_bind, options_read, _native */
+#define DEAD_LETTER_HOPS 64
+#define OPTIONS_COUNT 9 /* the order of embq/_options.py */
 
 static struct channel *channel_slot(struct engine *e, int64_t id) {
     struct channel **bucket = &e->channels[id & (CHANNEL_BUCKETS - 1)];
@@ -139,8 +140,7 @@ static void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
 int64_t channel_create(struct engine *e, const char *name, size_t size,
                        const struct options *o) {
     int64_t id = statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, -1);
-    int64_t shard = statement_int(e, ST_SHARD_EMPTIEST, 0, INTS(EMBQ_SHARDS), -1);
-    if (id < 0 || shard < 0) return -1;
+    if (id < 0) return -1;
     if (id >= EMBQ_CHANNELS_MAX)
         return error_set(EMBQ_LIMIT_REACHED, "the file has all %lld channels that it can have",
                          (long long)EMBQ_CHANNELS_MAX - 1);
@@ -148,7 +148,8 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
     if (!s) return -1;
     sq.bind_int64(s, 1, id);
     sq.bind_text(s, 2, name, (int)size, SQLITE_STATIC);
-    sq.bind_int64(s, 3, shard);
+    /* Round robin: until there are 16 of them, each appends to a table of its own. */
+    sq.bind_int64(s, 3, (id - 1) % EMBQ_SHARDS);
     options_bind(s, 4, o);
     sq.bind_int64(s, 13, clock_wall_ms());
     if (statement_run(e, s) < 0) return -1;
@@ -187,13 +188,29 @@ static void options_pack(const struct options *o, struct packer *p) {
     pack_int(p, o->max_body);
 }
 
+/* Whether dead letters sent to `target` could come back to the queue `name`. */
+static int dead_letters_cycle(struct engine *e, struct slice name, const char *target) {
+    for (int hops = 0; target && hops < DEAD_LETTER_HOPS; hops++) {
+        if (strlen(target) == name.size && !memcmp(target, name.data, name.size)) return 1;
+        int64_t id = channel_find(e, target, strlen(target));
+        struct channel *c = id > 0 ? channel_get(e, id) : NULL;
+        if (!c) return 0;
+        target = c->options.dead_letter;
+    }
+    return target != NULL;
+}
+
 int64_t channel_declare(struct engine *e, struct op *op) {
     struct slice packed = {op->bytes + op->size, op->extra_size};
     int64_t id = channel_find(e, op->bytes, op->size);
     if (!id && !packed.size) return error_set(EMBQ_NOT_FOUND, "no such queue");
     if (!id) {
         struct options o = {0};
+        struct slice name = {op->bytes, op->size};
         int code = options_read(packed, &o);
+        if (code == 0 && dead_letters_cycle(e, name, o.dead_letter))
+            code = error_set(EMBQ_INVALID_ARGUMENT, "dead letters of this queue would come back "
+                             "to it, by way of %s", o.dead_letter);
         id = code < 0 ? code : channel_create(e, op->bytes, op->size, &o);
         free(o.dead_letter);
     }

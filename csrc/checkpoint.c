@@ -6,12 +6,13 @@
  * completing one holds the write lock, behind which nobody can start the WAL over.
  * No TRUNCATE and no RESTART: overwriting a WAL costs half of appending to it.
  */
-#include "statement.h"
+#include "engine.h"
 
 #define IDLE_BYTES ((int64_t)256 << 10)   /* worth a step in an idle gap */
 #define BUSY_BYTES ((int64_t)4 << 20)     /* worth a step beside writers */
 #define WAL_BYTES ((int64_t)8 << 20)      /* from here on the WAL should start over */
 #define WAL_BYTES_MAX ((int64_t)64 << 20) /* and here it must, whatever it costs */
+#define AGAIN_US 250000                   /* after a checkpoint that got nowhere */
 #define COMPLETE_BYTES ((int64_t)2 << 20) /* little enough to be done under the write lock */
 
 static int64_t frame_bytes(const struct engine *e, uint32_t frames) {
@@ -25,7 +26,8 @@ static int64_t pending_bytes(const struct engine *e) {
 
 int checkpoint_due(const struct engine *e, int idle) {
     if (e->completing || e->failed) return 0;
-    return e->sync_failed || pending_bytes(e) >= (idle ? IDLE_BYTES : BUSY_BYTES);
+    int enough = e->sync_failed || pending_bytes(e) >= (idle ? IDLE_BYTES : BUSY_BYTES);
+    return enough && clock_real_us() >= e->checkpoint_after_us;
 }
 
 /* A PASSIVE checkpoint; how many frames are left, or -1. */
@@ -38,6 +40,11 @@ static int64_t checkpoint_passive(struct engine *e) {
     return frames - done;
 }
 
+/* Nothing of it can be written back now, as some reader still needs the old pages. */
+static void checkpoint_put_off(struct engine *e) {
+    e->checkpoint_after_us = clock_real_us() + AGAIN_US;
+}
+
 static void complete_stage(struct engine *e) {
     struct op *op = op_new(e->keeper_broker, OP_CHECKPOINT, 0, 0, 0);
     if (!op) return;
@@ -48,28 +55,24 @@ static void complete_stage(struct engine *e) {
 }
 
 void checkpoint_step(struct engine *e) {
-    int result;
-    pthread_mutex_lock(&e->read_mutex);
-    sqlite3_stmt *begin = statement_get(e->read_statements, ST_READ_BEGIN, 0, &result);
-    sqlite3_stmt *look = statement_get(e->read_statements, ST_META_READ, 0, &result);
-    sqlite3_stmt *commit = statement_get(e->read_statements, ST_COMMIT, 0, &result);
-    if (begin && look && commit) {
-        sq.step(begin);
-        sq.reset(begin);
-        int holds = sq.step(look) == SQLITE_ROW && wal_frames(&e->wal) > 0;
-        sq.reset(look);
-        if (holds) checkpoint_passive(e);
-        sq.step(commit);
-        sq.reset(commit);
-    }
-    pthread_mutex_unlock(&e->read_mutex);
-    int64_t wal = frame_bytes(e, wal_frames(&e->wal));
-    int starts_over = wal >= WAL_BYTES && pending_bytes(e) <= COMPLETE_BYTES;
+    int64_t before = pending_bytes(e);
+    pthread_mutex_lock(&e->checkpoint_mutex);
+    int holds = sq.exec(e->hold_db, "begin", NULL, NULL, NULL) == SQLITE_OK &&
+                sq.exec(e->hold_db, "select schema_version\nfrom embq_meta", NULL, NULL,
+                        NULL) == SQLITE_OK;
+    if (holds && wal_frames(&e->wal) > 0) checkpoint_passive(e);
+    if (!sq.get_autocommit(e->hold_db)) sq.exec(e->hold_db, "rollback", NULL, NULL, NULL);
+    pthread_mutex_unlock(&e->checkpoint_mutex);
+    int64_t wal = frame_bytes(e, wal_frames(&e->wal)), after = pending_bytes(e);
+    int starts_over = wal >= WAL_BYTES && after <= COMPLETE_BYTES;
+    if (after >= before || e->sync_failed) checkpoint_put_off(e);
     if (starts_over || wal >= WAL_BYTES_MAX || e->sync_failed) complete_stage(e);
 }
 
 int64_t checkpoint_complete(struct engine *e) {
+    pthread_mutex_lock(&e->checkpoint_mutex);
+    if (checkpoint_passive(e) != 0) checkpoint_put_off(e);
+    pthread_mutex_unlock(&e->checkpoint_mutex);
     e->completing = 0;
-    if (checkpoint_passive(e) == 0) e->sync_failed = 0; /* what was in doubt is in the database */
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Claiming: which messages a consumer gets next. See store.h and, for the order, DESIGN in
+/* Claiming: which messages a consumer gets next. See store.h and "The order of hand-outs" in
  * ARCHITECTURE.md: due retries go before new messages, but at least one hand-out in eight is
  * new; a suspect goes alone, and only one of them is in flight in a process.
  */

@@ -93,6 +93,7 @@ int connections_open(struct engine *e) {
     if ((code = schema_wait(e->db, e->path, e->busy_timeout_ms)) < 0) return code;
     if ((code = connection_open(e, &e->read_db)) < 0) return code;
     if ((code = connection_open(e, &e->checkpoint_db)) < 0) return code;
+    if ((code = connection_open(e, &e->hold_db)) < 0) return code;
     sq.busy_timeout(e->db, 0); /* lead_begin() waits, where it can be withdrawn */
     e->statements = statements_new(e->db);
     e->read_statements = statements_new(e->read_db);
@@ -102,15 +103,18 @@ int connections_open(struct engine *e) {
 }
 
 void connections_close(struct engine *e, int checkpoint) {
-    sqlite3 **all[] = {&e->checkpoint_db, &e->read_db, &e->db};
+    sqlite3 **all[] = {&e->hold_db, &e->checkpoint_db, &e->read_db, &e->db};
+    pthread_mutex_lock(&e->read_mutex); /* a reader may be in the middle of it */
     e->wal.words = NULL;
+    e->attached = 0;
     statements_free(e->statements);
     statements_free(e->read_statements);
     e->statements = e->read_statements = NULL;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         if (!checkpoint && *all[i])
             sq.db_config(*all[i], SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
         if (*all[i]) sq.close(*all[i]);
         *all[i] = NULL;
     }
+    pthread_mutex_unlock(&e->read_mutex);
 }

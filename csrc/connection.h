@@ -1,5 +1,4 @@
-/* The three connections of an engine: the leader's, the readers', the keeper's for
- * checkpoints. */
+/* The four connections of an engine: see struct engine. */
 #ifndef EMBQ_CONNECTION_H
 #define EMBQ_CONNECTION_H
 

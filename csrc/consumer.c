@@ -17,6 +17,8 @@
 #define BATCH_US 20000   /* it aims at batches that take so long */
 #define GROWTH 4         /* at most from one batch to the next */
 #define MARGIN_MS 1000   /* give back so long before the lease ends ... */
+#define TEND_MAX 64      /* consumers tended in one tick */
+#define AUTO_ACK_MAX 100 /* an at-most-once consumer that adapts loses no more to a crash */
 #define MARGIN_SHARE 4   /* ... or this share of it, whichever is less */
 
 struct consumer {
@@ -28,6 +30,7 @@ struct consumer {
 
     struct op *claim; /* a claim on its way: ahead, or waited for */
     int ahead;
+    int busy; /* a thread is in next(): the keeper keeps off. Under the engine's mutex */
     int64_t wait_until_us; /* of the call of next() that goes on */
     embq_bytes *out;
 
@@ -68,7 +71,8 @@ static void batch_adapt(struct consumer *c) {
     int64_t fit = took > 0 ? (int64_t)c->count * BATCH_US / took : BATCH_MAX;
     int64_t most = (int64_t)c->batch * GROWTH;
     if (fit > most) fit = most;
-    c->batch = fit < 1 ? 1 : fit > BATCH_MAX ? BATCH_MAX : (int)fit;
+    int64_t bound = c->flags ? AUTO_ACK_MAX : BATCH_MAX;
+    c->batch = fit < 1 ? 1 : fit > bound ? (int)bound : (int)fit;
 }
 
 static struct op *claim_new(struct consumer *c, int limit, int flags) {
@@ -134,6 +138,8 @@ static void batch_accept(struct consumer *c, int64_t count, embq_bytes *out) {
 static int64_t next_batch(struct consumer *c) {
     struct engine *e = c->broker->engine;
     if (c->claim) {
+        if (c->ahead)
+            c->claim->deadline_us = clock_real_us() + (int64_t)c->broker->busy_timeout_ms * 1000;
         int64_t result = claim_wait(c);
         if (result != 0 || !c->ahead) return result;
         /* Nothing was there when it looked: from here on wait for what comes. */
@@ -151,15 +157,38 @@ static int64_t next_batch(struct consumer *c) {
     return code < 0 ? code : claim_wait(c);
 }
 
+static void busy_set(struct consumer *c, int busy) {
+    pthread_mutex_lock(&c->broker->engine->mutex);
+    c->busy = busy;
+    pthread_mutex_unlock(&c->broker->engine->mutex);
+}
+
 /* Enter, wait, leave; the claim stays with the consumer when it was interrupted. */
 static int64_t consumer_run(struct consumer *c) {
     int64_t result = engine_enter(c->broker);
     if (result < 0) return result;
+    busy_set(c, 1);
     result = next_batch(c);
-    if (result >= 0) batch_accept(c, result, c->out);
-    else if (result != EMBQ_INTERRUPTED && c->claim) op_release(c->claim), c->claim = NULL;
+    if (result >= 0 && !c->claim->abandoned) {
+        batch_accept(c, result, c->out);
+    } else if (result != EMBQ_INTERRUPTED && c->claim) {
+        op_release(c->claim); /* when its time was over in a group, the leader still has it */
+        c->claim = NULL;
+    }
+    busy_set(c, 0);
     engine_leave(c->broker->engine);
     return result;
+}
+
+int embq_consumer_ready(embq_ref consumer, embq_bytes *out) {
+    struct consumer *c = (struct consumer *)consumer;
+    busy_set(c, 1);
+    int64_t count = 0;
+    if (c->ahead && !c->broker->closed && ATOMIC_LOAD(&c->claim->word) == WORD_DONE)
+        count = c->claim->result;
+    if (count > 0) batch_accept(c, count, out);
+    busy_set(c, 0);
+    return count > 0 ? (int)count : 0;
 }
 
 int64_t consumer_resume(struct consumer *c) {
@@ -206,29 +235,70 @@ static int64_t margin_ms(const struct consumer *c) {
     return share < MARGIN_MS ? share : MARGIN_MS;
 }
 
+static void give_back_all(struct engine *e, struct op **rest, int count) {
+    for (int i = 0; i < count; i++) {
+        rest[i]->nowait = rest[i]->seen = 1;
+        ring_stage(e, rest[i]);
+        op_release(rest[i]);
+    }
+}
+
 void consumers_tend(struct engine *e) {
-    struct op *late[64];
-    int count = 0;
+    struct op *late[TEND_MAX], *done[TEND_MAX];
+    int count = 0, dropped = 0;
     int64_t now = clock_boot_ms();
     pthread_mutex_lock(&e->mutex);
-    for (struct consumer *c = e->consumers; c && count < 64; c = c->next) {
-        if (c->over || c->taken >= c->count || c->flags) continue;
+    struct consumer *c = e->consumers;
+    for (; c && count < TEND_MAX && dropped < TEND_MAX; c = c->next) {
+        if (c->busy || c->flags) continue;
+        if (c->ahead && c->claim->word == WORD_DONE && c->claim->result > 0 &&
+            now >= c->claim->taken_deadline_ms - margin_ms(c)) {
+            done[dropped++] = c->claim; /* ring_abandon gives back what it brought */
+            c->claim = NULL;
+            c->ahead = 0;
+        }
+        if (c->over || c->taken >= c->count) continue;
         if (now < c->deadline_ms - margin_ms(c)) continue;
         if ((late[count] = rest_return(c))) count++;
     }
     pthread_mutex_unlock(&e->mutex);
-    for (int i = 0; i < count; i++) {
-        late[i]->nowait = late[i]->seen = 1;
-        ring_stage(e, late[i]);
-        op_release(late[i]);
+    for (int i = 0; i < dropped; i++) ring_abandon(e, done[i]);
+    give_back_all(e, late, count);
+}
+
+void consumers_return(struct engine *e, const struct broker *b) {
+    struct op *rest[TEND_MAX], *ahead[TEND_MAX];
+    int count = 0, dropped = 0;
+    pthread_mutex_lock(&e->mutex);
+    struct consumer *c = e->consumers;
+    for (; c && count < TEND_MAX && dropped < TEND_MAX; c = c->next) {
+        if (c->broker != b || c->busy) continue;
+        if (c->claim) ahead[dropped++] = c->claim;
+        c->claim = NULL;
+        c->ahead = 0;
+        if ((rest[count] = rest_return(c))) count++;
     }
+    pthread_mutex_unlock(&e->mutex);
+    for (int i = 0; i < dropped; i++) ring_abandon(e, ahead[i]);
+    give_back_all(e, rest, count);
+}
+
+void consumers_forget(struct engine *e) {
+    for (struct consumer *c = e->consumers; c; c = c->next) {
+        c->over = 1;
+        c->count = c->taken = c->ahead = c->busy = 0;
+        c->claim = NULL; /* it stays where it is: the lists that it stood in are no more */
+    }
+    e->consumers = NULL;
 }
 
 int embq_consumer_close(embq_ref consumer) {
     struct consumer *c = (struct consumer *)consumer;
     struct engine *e = c->broker->engine;
+    busy_set(c, 1); /* for good: the keeper has nothing to tend here any more */
     if (c->claim) ring_abandon(e, c->claim);
     c->claim = NULL;
+    c->ahead = 0;
     int code = engine_enter(c->broker);
     if (code < 0) return code == EMBQ_CLOSED ? 0 : code;
     pthread_mutex_lock(&e->mutex);

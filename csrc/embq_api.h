@@ -9,15 +9,18 @@
  *
  * A call returns >= 0 for success, a count or a row, and < 0 for one of the codes below; the
  * text of the last failure on this thread is embq_errmsg(). Sizes are bytes, times are
- * milliseconds, -1 as a wait means "for ever". No call keeps a pointer that it was given.
+ * milliseconds, -1 as a wait means "for ever". No call keeps a pointer that it was given,
+ * but a resumed one fills the `out` of the call that was interrupted.
  */
 typedef intptr_t embq_ref;
 
 /* Codes. embq/errors.py has one class for each; EMBQ_INTERRUPTED and EMBQ_NOT_YET never
- * reach a user, EMBQ_NO_SCHEMA asks _native to run the migrations and to open again. */
+ * reach a user, EMBQ_NO_SCHEMA asks _native to run the migrations and to open again, and
+ * EMBQ_DETACHED, which only staging gives, to call embq_ping() first and then again. */
 #define EMBQ_INTERRUPTED -1
 #define EMBQ_NOT_YET -2
 #define EMBQ_NO_SCHEMA -3
+#define EMBQ_DETACHED -4
 #define EMBQ_INVALID_ARGUMENT -10
 #define EMBQ_NOT_FOUND -11
 #define EMBQ_FULL -14
@@ -100,8 +103,8 @@ int embq_clock_map(const char *path);
 long long embq_resume(void);
 void embq_abandon(void);
 
-/* Create the queue, or find it. `options`: msgpack array in the order of EMBQ_OPTIONS in
- * channel.h, empty for "as stored, else NOT_FOUND". Returns the channel; `stored` gets the
+/* Create the queue, or find it. `options`: msgpack array in the order of the columns of
+ * embq_channel, empty for "as stored, else NOT_FOUND". Returns the channel; `stored` gets the
  * stored options as such an array. */
 long long embq_declare(embq_ref broker, const char *name, size_t name_size,
                        const char *options, size_t options_size, embq_bytes *stored);
@@ -115,7 +118,7 @@ long long embq_send_many(embq_ref broker, long long channel, const char *packed,
                          size_t packed_size, int timeout_ms);
 /* Lease up to `limit` messages for the channel's visibility timeout; wait for the first one.
  * Returns how many; `out` gets an array of messages, each an array in the order of
- * message.h. 0 with `out` empty when there was none in time. */
+ * message_pack(). 0 with `out` empty when there was none in time. */
 int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int flags,
                embq_bytes *out);
 /* Settle `count` receipts of EMBQ_RECEIPT_SIZE bytes each. delay_ms: NACK (-1: the retry
@@ -163,6 +166,8 @@ long long embq_ticket_result(embq_ref ticket);
 void embq_ticket_free(embq_ref ticket);
 /* Stage an ack: it joins the next group, within 5 ms. 0, or a code. */
 int embq_ack_nowait(embq_ref broker, long long channel, const char *receipt);
+/* As embq_consumer_next when the batch asked for ahead is there already; else 0. */
+int embq_consumer_ready(embq_ref consumer, embq_bytes *out);
 /* Take the next message of the consumer's batch: 1, or 0 when its lease is over or given
  * back and it must not be handled. */
 int embq_consumer_take(embq_ref consumer);

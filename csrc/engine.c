@@ -17,6 +17,7 @@
 
 #define NAP_US 200
 #define FORK_WAIT_US 1000000
+#define LEAVE_US 1000000 /* for taking leave in the file at the last close */
 #define ROLE_WAIT_US 10000000
 
 static struct engine *engines; /* under registry_mutex, which also serialises attaching */
@@ -44,10 +45,14 @@ static int files_open(struct engine *e) {
     return fstat(e->wal_fd, &s) == 0 && s.st_size == 0 ? directory_sync(e->path) : 0;
 }
 
-static int engine_register(struct engine *e) {
-    struct op *op = op_new(e->keeper_broker, OP_REGISTER, 0, 0, 0);
+/* OP_REGISTER, or OP_RECOVER of the own slot, which ends what this process still holds as its
+ * death would, but at once. */
+static int engine_register(struct engine *e, enum op_kind kind) {
+    struct op *op = op_new(e->keeper_broker, kind, e->slot, 0, 0);
     if (!op) return EMBQ_NO_MEMORY;
-    op->deadline_us = clock_real_us() + (int64_t)e->busy_timeout_ms * 1000;
+    int64_t limit_us = (int64_t)e->busy_timeout_ms * 1000;
+    if (kind == OP_RECOVER && limit_us > LEAVE_US) limit_us = LEAVE_US;
+    op->deadline_us = clock_real_us() + limit_us;
     int64_t result = ring_call(e, op);
     while (result == EMBQ_INTERRUPTED) /* it is short: the signal's handler runs after it */
         result = ring_resume(e, ring_pop_pending());
@@ -65,6 +70,7 @@ static void engine_rest(struct engine *e, int checkpoint) {
     e->epoch++;
     memset(&e->left, 0, sizeof e->left);
     memset(e->absent, 0, sizeof e->absent);
+    if (!list_is_empty(&e->unsynced)) lead_sync(e); /* the keeper was asked, and is gone */
     connections_close(e, checkpoint);
     file_close(&e->wal_fd);
     file_close(&e->gate_fd);
@@ -72,7 +78,8 @@ static void engine_rest(struct engine *e, int checkpoint) {
 }
 
 static void engine_detach(struct engine *e) {
-    if (e->guard) guard_unlock(e->guard); /* the last close needs the lock */
+    if (e->guarded) guard_unlock(e->guard); /* the last close needs the lock */
+    e->guarded = 0;
     engine_rest(e, 1);
     file_close(&e->life_fd);
     e->guard = NULL;
@@ -83,10 +90,13 @@ static int engine_attach(struct engine *e) {
     int rested = e->slot != 0;
     int code = e->guard ? 0 : guard_open(e->path, 0, &e->guard);
     if (code == 0) code = connections_open(e);
-    if (code == 0 && !rested) code = guard_lock(e->guard);
+    if (code == 0 && !e->guarded) {
+        code = guard_lock(e->guard);
+        e->guarded = code == 0;
+    }
     if (code == 0) code = files_open(e);
     if (code == 0) code = keeper_start(e);
-    if (code == 0 && !rested) code = engine_register(e);
+    if (code == 0 && !rested) code = engine_register(e, OP_REGISTER);
     if (code == 0) e->attached = 1;
     else engine_detach(e);
     return code;
@@ -117,6 +127,12 @@ static int engine_quiesce(struct engine *e, int64_t limit_us) {
 static void engine_resume(struct engine *e) {
     pthread_mutex_lock(&e->mutex);
     e->stopping = 0;
+    /* Parked claims slept on their own words meanwhile: some must watch again. */
+    memset(e->watchers, 0, sizeof e->watchers);
+    LIST_EACH(op, &e->parked) {
+        ATOMIC_STORE(&op->word, (uint32_t)WORD_WATCH);
+        futex_wake(&op->word, 1);
+    }
     ring_pass_on(e);
     pthread_mutex_unlock(&e->mutex);
 }
@@ -141,6 +157,7 @@ static struct engine *engine_new(const char *path, struct guard *guard, int busy
     e->epoch = 1;
     pthread_mutex_init(&e->mutex, NULL);
     pthread_mutex_init(&e->read_mutex, NULL);
+    pthread_mutex_init(&e->checkpoint_mutex, NULL);
     ring_init(e);
     e->next = engines;
     engines = e;
@@ -157,6 +174,7 @@ static void engine_free(struct engine *e) {
     channels_free(e);
     pthread_mutex_destroy(&e->mutex);
     pthread_mutex_destroy(&e->read_mutex);
+    pthread_mutex_destroy(&e->checkpoint_mutex);
     free(e->keeper_broker);
     free(e->path);
     free(e);
@@ -243,7 +261,12 @@ void engine_leave(struct engine *e) {
 /* All that this broker staged, stored; then nothing of it waits any more. */
 static int broker_end(struct broker *b) {
     struct engine *e = b->engine;
-    int code = e->attached && !e->failed ? embq_flush((embq_ref)b, -1) : 0;
+    int code = 0;
+    if (e->attached && !e->failed) {
+        consumers_return(e, b);
+        code = embq_flush((embq_ref)b, -1);
+        while (code == EMBQ_INTERRUPTED) code = (int)embq_resume(); /* its handler runs later */
+    }
     pthread_mutex_lock(&e->mutex);
     b->closed = 1;
     error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path);
@@ -274,8 +297,13 @@ int embq_close(embq_ref broker) {
     pthread_mutex_lock(&registry_mutex);
     if (--e->refs == 0 && e->attached) {
         engine_wait_for_calls(e);
+        if (!e->failed) engine_register(e, OP_RECOVER); /* failing, it is noticed as a death */
         engine_quiesce(e, ROLE_WAIT_US);
         engine_detach(e);
+        pthread_mutex_lock(&e->mutex);
+        error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path);
+        ring_fail(e, NULL, EMBQ_CLOSED, 1); /* what came in between */
+        pthread_mutex_unlock(&e->mutex);
         e->stopping = 0;
     }
     pthread_mutex_unlock(&registry_mutex);
@@ -313,23 +341,31 @@ void embq_after_fork_parent(void) {
 }
 
 static void engine_forget_parent(struct engine *e) {
-    file_close(&e->life_fd); /* a copy: the lock is the parent's as long as that lives */
+    consumers_forget(e);
+    /* Copies: the locks are the parent's as long as that lives, but not longer. */
+    file_close(&e->life_fd);
+    file_close(&e->gate_fd);
+    file_close(&e->wal_fd);
     /* Still attached: the parent could not come to rest in time. Its connections must be
      * neither used nor closed here. */
     if (e->attached)
         e->failed = error_set(EMBQ_CLOSED, "%s: forked in the middle of a write", e->path);
     e->guard = NULL;
     e->attached = e->keeper_runs = e->stopping = e->forking = e->in_calls = 0;
+    e->guarded = e->keeper_busy = 0;
     e->watching = e->space_waiters = e->keeper_sleeps = 0;
     e->slot = 0;
     memset(e->watchers, 0, sizeof e->watchers);
-    e->consumers = NULL; /* what was prefetched is the parent's */
     pthread_mutex_init(&e->mutex, NULL);
     pthread_mutex_init(&e->read_mutex, NULL);
+    pthread_mutex_init(&e->checkpoint_mutex, NULL);
     ring_init(e); /* and so is what was staged */
 }
 
+int fork_generation;
+
 void embq_after_fork_child(void) {
+    fork_generation++;
     pthread_mutex_init(&registry_mutex, NULL);
     guard_forget_all();
     for (struct engine *e = engines; e; e = e->next) engine_forget_parent(e);

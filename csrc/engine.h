@@ -29,6 +29,7 @@
 #define EMBQ_GROUP_COUNT 4096
 #define EMBQ_GROUP_BYTES ((int64_t)16 << 20)
 #define EMBQ_BATCH_BYTES ((size_t)8 << 20) /* a claim stops beyond this */
+#define EMBQ_RUNS_STEP 64                  /* and runs ended by one round of a recovery */
 #define EMBQ_EXPIRE_STEP 1024              /* leases returned by one claim at the most */
 #define EMBQ_RETRIES_IN_A_ROW 7            /* then one new message, if there is one */
 #define EMBQ_WAKE_BITS 32
@@ -117,6 +118,7 @@ struct op {
     uint8_t abandoned; /* its caller left: what it claims goes back */
     uint8_t lingers;   /* an ack that may wait for company */
     uint8_t seen;      /* the outcome of a staged one was looked at */
+    int generation;    /* of the process that made it: forks count up */
     uint8_t ticket_waits; /* threads sleep on a ticket; they take no role */
     struct broker *broker;
     struct op *pending; /* the next older interrupted call of this thread */
@@ -162,13 +164,14 @@ struct engine {
     struct guard *guard;
     int refs;    /* open brokers */
     int handles; /* brokers not yet freed */
-    int attached, forking;
+    int attached, forking, guarded;
     int busy_timeout_ms;
     uint64_t file_id;
     int64_t slot; /* our row in embq_owner; 0 when not attached */
 
-    /* Connections: the leader's, the readers' and the keeper's for checkpoints. */
-    sqlite3 *db, *read_db, *checkpoint_db;
+    /* Connections: the leader's, the readers', the keeper's for checkpoints, and the one that
+     * holds a read transaction meanwhile. */
+    sqlite3 *db, *read_db, *checkpoint_db, *hold_db;
     struct statement_cache *statements, *read_statements;
     pthread_mutex_t read_mutex;
     int wal_fd, gate_fd, life_fd;
@@ -201,13 +204,15 @@ struct engine {
     struct wal_header left; /* the header that our last commit left */
     int64_t next_deadline_ms; /* no lease ends before this; valid in this epoch */
     uint64_t next_deadline_epoch;
+    int64_t expired_in; /* the transaction that returned ended leases last */
     struct suspect suspect;
     uint32_t wake_bits; /* of this group */
     int storage_error;  /* SQLite's code that broke this group */
     uint32_t looked;    /* change counter at which all parked claims had nothing */
     int failed;         /* an embq code: every call is refused with it */
     int completing;     /* OP_CHECKPOINT is on its way */
-    int sync_failed;    /* full sends are refused until the WAL started over */
+    int sync_failed;    /* full sends are refused until the WAL started over ... */
+    uint32_t failed_salt[2]; /* ... that is, has other salts than these */
     int64_t last_group_us;
 
     /* The keeper, and the broker in whose name it stages. */
@@ -216,6 +221,9 @@ struct engine {
     int keeper_runs;
     uint32_t keeper_word; /* futex: bumped to wake it */
     int keeper_sleeps, keeper_stops;
+    int keeper_busy; /* at a checkpoint or other chores: it will not lead for a while */
+    int64_t checkpoint_after_us; /* the last one got nowhere: not before then */
+    pthread_mutex_t checkpoint_mutex;
 
     struct absence absent[EMBQ_ABSENT_MAX]; /* owners seen without their lock, and since when */
     struct consumer *consumers; /* under mutex */
@@ -240,6 +248,9 @@ static inline struct broker *broker_of(embq_ref ref) {
 }
 
 /* ---- engine.c ---- */
+
+/* How many forks lie between the first process and this one. */
+extern int fork_generation;
 
 /* A verb begins: the engine is attached (again, after a fork) and stays so until engine_leave.
  * Returns a code when the broker is closed or the file cannot be opened. */
@@ -361,6 +372,10 @@ int64_t owner_recover(struct engine *e, int64_t slot);
 
 /* The next batch, whose wait a signal interrupted. */
 int64_t consumer_resume(struct consumer *c);
+/* Give back what this broker's consumers hold and nobody took. */
+void consumers_return(struct engine *e, const struct broker *b);
+/* In the child of a fork: what was prefetched is the parent's. */
+void consumers_forget(struct engine *e);
 /* Give back prefetched messages whose deadline comes near. */
 void consumers_tend(struct engine *e);
 

@@ -23,7 +23,8 @@ KEEP_GIL = """\
 #define Py_BEGIN_ALLOW_THREADS {
 #define Py_END_ALLOW_THREADS }
 """
-INCLUDE = '#include "embq.h"\n'
+# cffi's own code calls alloca(), which strict C11 headers do not bring along.
+INCLUDE = '#include <alloca.h>\n#include "embq.h"\n'
 
 
 def units() -> tuple[FFI, FFI]:

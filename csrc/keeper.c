@@ -68,6 +68,7 @@ static void *keeper_main(void *argument) {
         if (chore == CHORE_LEAD) e->keeper_leads = 0;
         if (chore == CHORE_SYNC) e->keeper_syncs = 0;
         pthread_mutex_unlock(&e->mutex);
+        e->keeper_busy = chore == CHORE_TICK;
         switch (chore) {
         case CHORE_STOP: return NULL;
         case CHORE_LEAD: lead_group(e, 1); break;
@@ -79,8 +80,10 @@ static void *keeper_main(void *argument) {
             tick(e);
             tick_us = clock_real_us() + TICK_US;
         } else if (checkpoint_due(e, 0)) {
+            e->keeper_busy = 1;
             checkpoint_step(e);
         }
+        e->keeper_busy = 0;
     }
 }
 

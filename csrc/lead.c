@@ -12,11 +12,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
-#define BUSY_NAP_MIN_US 100
-#define BUSY_NAP_MAX_US 2000
+/* A foreign writer that commits in a loop leaves the lock free for microseconds only: look
+ * without a pause for a while, a caller shortly, the keeper longer, before napping. */
+#define BUSY_LOOK_CALLER_US 50
+#define BUSY_LOOK_KEEPER_US 2000
+#define BUSY_NAP_US 1000
 
 /* ---- begin and commit ---- */
 
@@ -64,6 +68,9 @@ static int transaction_commit(struct engine *e) {
         return code;
     }
     wal_index_read(&e->wal, &e->left);
+    /* Other salts: the WAL started over, and nothing is behind the frames in doubt any more. */
+    if (e->sync_failed && memcmp(e->left.words + WAL_SALT, e->failed_salt, 8) != 0)
+        e->sync_failed = 0;
     return fence_check(e);
 }
 
@@ -87,11 +94,19 @@ static int64_t op_execute(struct engine *e, struct op *op) {
     }
 }
 
+/* Everything else goes before the claims, and a claim that found nothing looks again when
+ * something became ready in its class of channels: a claim that is parked had nothing at the
+ * end of its group, not at its turn in it. */
 static int group_execute(struct engine *e, struct link *group) {
-    LIST_EACH(op, group) {
-        int64_t result = op_execute(e, op);
-        if (e->storage_error) return -1;
-        op_outcome(op, result);
+    for (int pass = 0; pass < 3; pass++) {
+        LIST_EACH(op, group) {
+            int claims = op->kind == OP_CLAIM;
+            int again = claims && op->result == 0 && e->wake_bits & wake_bit(op->channel);
+            if (pass == 0 ? claims : pass == 1 ? !claims : !again) continue;
+            int64_t result = op_execute(e, op);
+            if (e->storage_error) return -1;
+            op_outcome(op, result);
+        }
     }
     return 0;
 }
@@ -139,6 +154,17 @@ static void group_fail(struct link *group, int code) {
     LIST_EACH(op, group) op_outcome(op, code);
 }
 
+/* The rollback let go of the write lock, and a foreign writer may have it. */
+static int begin_again(struct engine *e) {
+    int result = SQLITE_BUSY;
+    int64_t end = clock_real_us() + (int64_t)e->busy_timeout_ms * 1000;
+    while ((result & 0xff) == SQLITE_BUSY && clock_real_us() < end) {
+        result = transaction_begin(e);
+        if ((result & 0xff) == SQLITE_BUSY) usleep(BUSY_NAP_US);
+    }
+    return result == SQLITE_OK ? 0 : error_sqlite(e->db, result, e->path);
+}
+
 /* Each operation alone, acks first: what cannot be stored takes nobody with it, and what
  * makes room goes before what needs it. */
 static void group_split(struct engine *e, struct link *group) {
@@ -153,10 +179,9 @@ static void group_split(struct engine *e, struct link *group) {
             list_init(&alone);
             op_move(op, &alone, PLACE_GROUP);
             code = e->failed;
-            if (!code && transaction_begin(e) != SQLITE_OK)
-                code = error_sqlite(e->db, e->storage_error, e->path);
+            if (!code) code = begin_again(e);
             if (!code) {
-                code = group_run(e, &alone, 0, &again);
+                code = group_run(e, &alone, 1, &again);
                 wake_bits |= e->wake_bits;
             }
             if (code < 0) group_fail(&alone, code);
@@ -181,7 +206,7 @@ static int nobody_waits(struct engine *e) {
 /* Take the gate and the write lock. A foreign writer knows no gate, so the lock may be busy
  * even behind it: the keeper then naps and tries, and holds the gate meanwhile. */
 static enum begun lead_begin(struct engine *e, int wait, int *code) {
-    int nap_us = BUSY_NAP_MIN_US;
+    int64_t look_end = clock_real_us() + (wait ? BUSY_LOOK_KEEPER_US : BUSY_LOOK_CALLER_US);
     *code = gate_enter(e->gate_fd, wait);
     if (*code == 0) return ASK_KEEPER;
     while (*code > 0) {
@@ -191,12 +216,13 @@ static enum begun lead_begin(struct engine *e, int wait, int *code) {
             *code = error_sqlite(e->db, result, e->path);
             break;
         }
-        if (!wait || nobody_waits(e)) {
+        int looks = clock_real_us() < look_end;
+        if (!looks && (!wait || nobody_waits(e))) {
             gate_leave(e->gate_fd);
             return wait ? GIVEN_UP : ASK_KEEPER;
         }
-        usleep((useconds_t)nap_us);
-        nap_us = nap_us * 2 < BUSY_NAP_MAX_US ? nap_us * 2 : BUSY_NAP_MAX_US;
+        if (looks) sched_yield();
+        else usleep(BUSY_NAP_US);
     }
     gate_leave(e->gate_fd);
     return GIVEN_UP;
@@ -206,9 +232,10 @@ static enum begun lead_begin(struct engine *e, int wait, int *code) {
 static void group_confirm(struct engine *e, struct link *group) {
     LIST_EACH(op, group) {
         e->operations++;
-        if (op->full && op->result >= 0) op_move(op, &e->unsynced, PLACE_UNSYNCED);
+        int nothing = op->kind == OP_CLAIM && op->result == 0;
+        if (op->full && op->result >= 0 && !nothing) op_move(op, &e->unsynced, PLACE_UNSYNCED);
         else if (op->kind == OP_RECOVER && op->result > 0) ring_again(e, op);
-        else if (op->kind == OP_CLAIM && op->result == 0 && !op->abandoned) ring_park(e, op);
+        else if (nothing && !op->abandoned) ring_park(e, op);
         else ring_finish(e, op);
     }
 }
@@ -233,7 +260,9 @@ void lead_group(struct engine *e, int wait) {
         pthread_mutex_lock(&e->mutex);
         e->keeper_leads = 1; /* leading stays set: it is the keeper's now */
         keeper_wake(e);
+        int busy = e->keeper_busy;
         pthread_mutex_unlock(&e->mutex);
+        if (busy) usleep(BUSY_NAP_US); /* at a checkpoint: the next caller may lead before it */
         return;
     case GIVEN_UP: lead_end(e, NULL, code); return;
     case BEGUN: break;
@@ -269,7 +298,15 @@ void lead_sync(struct engine *e) {
     int failed = wal_sync(e->wal_fd) ? errno : 0;
     pthread_mutex_lock(&e->mutex);
     e->syncs++;
-    if (failed) e->sync_failed = 1;
+    if (failed && !e->sync_failed) {
+        struct wal_header now;
+        wal_index_read(&e->wal, &now);
+        memcpy(e->failed_salt, now.words + WAL_SALT, 8);
+        e->sync_failed = 1;
+    }
+    /* After a failure the kernel takes the pages for clean: the next fdatasync succeeds and
+     * proves nothing about what lies before. */
+    if (e->sync_failed && !failed) failed = EIO;
     LIST_EACH(op, &synced) {
         if (failed)
             op_outcome(op, error_set(EMBQ_COMMIT_UNCERTAIN,

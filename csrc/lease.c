@@ -31,6 +31,8 @@ static struct run *run_earliest(struct engine *e) {
 int leases_expire(struct engine *e) {
     int64_t now = clock_boot_ms();
     if (e->next_deadline_epoch == e->epoch && now < e->next_deadline_ms) return 0;
+    if (e->expired_in == e->transaction) return 0; /* one step for the whole group */
+    e->expired_in = e->transaction;
     int64_t next = INT64_MAX;
     for (int left = EMBQ_EXPIRE_STEP; left > 0;) {
         struct run *r = run_earliest(e);
@@ -60,29 +62,42 @@ int leases_expire(struct engine *e) {
     return e->storage_error ? -1 : 0;
 }
 
-/* The next run and the next leased row that the two statements name, EMBQ_EXPIRE_STEP
- * messages at the most: 1 when some are left. */
-static int leases_end(struct engine *e, enum statement runs, enum statement rows,
-                      int64_t owner) {
-    const int bound = owner != 0;
-    int left = EMBQ_EXPIRE_STEP;
-    for (; left > 0; left--) {
-        if (runs_flush(e) < 0) return -1;
-        int64_t id = statement_int(e, runs, 0, bound, &owner, 0);
-        struct run *r = id ? run_get(e, id) : NULL;
-        if (e->storage_error) return -1;
-        if (!r) break;
-        left -= r->held;
-        if (run_expire(e, r) < 0) return -1;
+/* Runs that the statement names, of an owner or (0) of all. Found first and ended then: the
+ * search may walk over many that are not this owner's, so it must not begin anew for each. */
+static int runs_end(struct engine *e, enum statement which, int64_t owner) {
+    int64_t ids[EMBQ_RUNS_STEP];
+    int count = 0, more;
+    if (runs_flush(e) < 0) return -1;
+    sqlite3_stmt *s = statement_ints(e, which, 0, INTS(EMBQ_RUNS_STEP, owner));
+    while ((more = statement_step(e, s)) > 0) ids[count++] = sq.column_int64(s, 0);
+    if (more < 0) return -1;
+    for (int i = 0; i < count; i++) {
+        struct run *r = run_get(e, ids[i]);
+        if (!r || run_expire(e, r) < 0) return -1;
     }
-    for (; left > 0; left--) {
+    return count;
+}
+
+/* The same for rows, which are found by an index each time. */
+static int rows_end(struct engine *e, enum statement which, int64_t owner) {
+    int count = 0;
+    for (; count < EMBQ_EXPIRE_STEP; count++) {
         struct channel *c;
         struct delivery d;
-        int found = leased_read(e, statement_ints(e, rows, 0, bound, &owner), &c, &d);
-        if (found <= 0) return found;
+        int found = leased_read(e, statement_ints(e, which, 0, owner != 0, &owner), &c, &d);
+        if (found < 0) return -1;
+        if (found == 0) break;
         if (delivery_expire(e, c, &d) < 0) return -1;
     }
-    return 1;
+    return count;
+}
+
+/* 1 when some may be left, 0 when none, -1. */
+static int leases_end(struct engine *e, enum statement runs, enum statement rows,
+                      int64_t owner) {
+    int count = runs_end(e, runs, owner);
+    if (count == 0) count = rows_end(e, rows, owner);
+    return count < 0 ? -1 : count > 0;
 }
 
 int leases_of_owner(struct engine *e, int64_t owner) {
@@ -92,5 +107,7 @@ int leases_of_owner(struct engine *e, int64_t owner) {
 int leases_void(struct engine *e) {
     int more;
     while ((more = leases_end(e, ST_RUN_ALL, ST_DELIVERY_ALL_LEASED, 0)) > 0) {}
-    return more;
+    if (more < 0) return -1;
+    /* Receipts of the other incarnation are good for nothing here. */
+    return statement_do(e, ST_DELIVERY_FORGET, 0, 0, NULL);
 }

@@ -13,6 +13,7 @@ struct op *op_new(struct broker *b, enum op_kind kind, int64_t channel, size_t s
     }
     memset(op, 0, sizeof *op);
     op->refs = 1;
+    op->generation = fork_generation;
     op->kind = (uint8_t)kind;
     op->broker = b;
     op->channel = channel;

@@ -22,6 +22,15 @@ static void boot_id_read(char *id) {
     close(fd);
 }
 
+/* With a live owner it is neither another boot nor a copy, whatever the numbers say: another
+ * container may show another boot id, another mount another device. */
+static int somebody_lives(struct engine *e) {
+    int lives = 0;
+    sqlite3_stmt *s = statement(e, ST_OWNER_ALL, 0);
+    while (statement_step(e, s) > 0) lives |= life_probe(e->life_fd, sq.column_int64(s, 0));
+    return lives;
+}
+
 /* Another boot, or a copy of the file: nobody who held a lease is alive, and numbers that
  * were seen outside may be forgotten here, so all are jumped over. */
 static int incarnation_check(struct engine *e) {
@@ -35,7 +44,7 @@ static int incarnation_check(struct engine *e) {
     int same = known.size == strlen(boot_id) && !memcmp(known.data, boot_id, known.size) &&
                sq.column_int64(s, 2) == device && sq.column_int64(s, 3) == inode;
     sq.reset(s);
-    if (same) return 0;
+    if (same || !boot_id[0] || somebody_lives(e)) return 0;
     if (leases_void(e) < 0 || channels_jump(e, EMBQ_SEQUENCE_JUMP) < 0) return -1;
     if (statement_do(e, ST_OWNER_CLEAR, 0, 0, NULL) < 0) return -1;
     s = statement(e, ST_META_BOOT, 0);
@@ -65,7 +74,8 @@ int64_t owner_register(struct engine *e) {
 }
 
 int64_t owner_recover(struct engine *e, int64_t slot) {
-    if (life_probe(e->life_fd, slot)) return 0; /* a new process has the slot already */
+    /* A new process may have the slot already. Our own lock is no obstacle to us. */
+    if (life_probe(e->life_fd, slot)) return 0;
     int more = leases_of_owner(e, slot);
     if (more != 0) return more;
     return statement_do(e, ST_OWNER_DELETE, 0, INTS(slot)) < 0 ? -1 : 0;

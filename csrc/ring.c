@@ -32,8 +32,10 @@ static int64_t bytes_of(const struct op *op) {
     return (int64_t)(sizeof *op + op->size + op->extra_size);
 }
 
+/* Nothing is lost by letting it wait for the end of a sync, as it needs the next one anyway. A
+ * barrier is in this class with the sends that it must not overtake. */
 static int is_patient(const struct op *op) {
-    return op->full && (op->kind == OP_SEND || op->kind == OP_SEND_MANY);
+    return op->full && op->kind != OP_CLAIM;
 }
 
 static int has_room(const struct engine *e, const struct op *op) {
@@ -66,8 +68,9 @@ int ring_take(struct engine *e, struct link *group) {
     int count = 0;
     int64_t bytes = 0;
     list_init(group);
-    while (!list_is_empty(&e->ring) && count < EMBQ_GROUP_COUNT && bytes < EMBQ_GROUP_BYTES) {
-        struct op *op = list_first(&e->ring);
+    LIST_EACH(op, &e->ring) {
+        if (count == EMBQ_GROUP_COUNT || bytes >= EMBQ_GROUP_BYTES) break;
+        if (e->syncing && is_patient(op)) continue;
         if (op->kind == OP_CHECKPOINT && count) break; /* alone in its group */
         ring_drop(e, op);
         op_move(op, group, PLACE_GROUP);
@@ -147,6 +150,7 @@ void ring_finish(struct engine *e, struct op *op) {
         claim_return(e, op);
     if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
     ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the word before the look at who waits */
     if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) futex_wake(&op->word, INT_MAX);
     if (e->watchers[op->channel % EMBQ_WAKE_BITS] == op) {
         watch_leave(e, op);
@@ -178,7 +182,6 @@ void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
         LIST_EACH(op, heads[i]) {
             if ((b && op->broker != b) || (op->nowait && !staged)) continue;
             if (i == 0) ring_drop(e, op);
-            else watch_leave(e, op);
             op_outcome(op, code);
             ring_finish(e, op);
         }
@@ -222,6 +225,9 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
         *result = error_set(EMBQ_BUSY, "%s: the write lock was not free in time; nothing was "
                             "written", e->path);
         op_outcome(op, *result);
+    } else if (op->kind == OP_CLAIM && op->flags & EMBQ_CLAIM_AUTO_ACK) {
+        op->deadline_us = -1; /* what it takes is gone from the file: hand it over */
+        return 0;
     } else {
         /* Its group has it: it ends alone, and what it claims goes back. */
         op->abandoned = op->nowait = op->seen = 1;
@@ -254,7 +260,7 @@ static int ring_sleep(struct engine *e, struct op *op) {
         struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
         if (!*watcher) *watcher = op;
         watches = *watcher == op;
-        e->watching += watches;
+        if (watches) ATOMIC_ADD(&e->watching, 1);
     }
     pthread_mutex_unlock(&e->mutex);
     if (!parked) return futex_wait(&op->word, WORD_WAIT, timeout);
@@ -348,7 +354,9 @@ int64_t ring_resume(struct engine *e, struct op *op) {
         ring_push_pending(op);
         return result;
     }
-    if (op->answer && result >= 0) { /* the packer's memory becomes the caller's */
+    /* The packer's memory becomes the caller's; but when the wait ended in the middle of a
+     * group, the leader still writes there. */
+    if (op->answer && result >= 0 && !op->abandoned) {
         *op->answer = (embq_bytes){op->out.data, (long long)op->out.size, op->count};
         op->out = (struct packer){0};
     }
@@ -368,8 +376,11 @@ int ring_submit(struct engine *e, struct op *op) {
     }
     op->waiting = 1;
     ring_put(e, op);
-    if (!e->leading && !e->stopping && !(e->syncing && e->patient == e->ring_count)) {
+    /* Also when the keeper was asked, but is at a checkpoint. */
+    int free_to_lead = !e->leading || (e->keeper_leads && e->keeper_busy);
+    if (free_to_lead && !e->stopping && !(e->syncing && e->patient == e->ring_count)) {
         e->leading = 1;
+        e->keeper_leads = 0;
         op->word = WORD_LEAD; /* the cheap way: no other thread is woken */
     }
     pthread_mutex_unlock(&e->mutex);
@@ -386,7 +397,9 @@ int64_t ring_call(struct engine *e, struct op *op) {
 int ring_stage(struct engine *e, struct op *op) {
     int code = 0;
     pthread_mutex_lock(&e->mutex);
-    if (has_room(e, op)) {
+    if (op->broker->closed) {
+        code = error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
+    } else if (has_room(e, op)) {
         ring_put(e, op);
         if (!op->lingers || e->lingering == 1 || e->lingering == EMBQ_LINGER_COUNT)
             ring_pass_on(e);

@@ -60,6 +60,7 @@ static int reject(struct engine *e, struct channel *c, struct delivery *d,
 
 static int extend(struct engine *e, struct channel *c, struct delivery *d, int64_t hold_ms) {
     d->deadline_ms = clock_boot_ms() + hold_ms;
+    if (!d->owner) d->suspect = 0; /* it was late, but lives */
     if (e->suspect.token == d->token) e->suspect.deadline_ms = d->deadline_ms;
     return delivery_store(e, c, d, d->owner ? d->owner : e->slot);
 }
@@ -89,7 +90,7 @@ static int settle_one(struct engine *e, const struct op *op, struct channel *c,
     struct slice note = {op->extra_size ? op->bytes + op->size : NULL, op->extra_size};
     if (e->suspect.token && e->suspect.token == d->token && op->verb != EMBQ_EXTEND) {
         e->suspect.token = 0;
-        channel_offer(e, c); /* the next suspect may go */
+        e->wake_bits = UINT32_MAX; /* the next suspect may go, of whatever queue */
     }
     switch (op->verb) {
     case EMBQ_ACK: c->sub.acked++; return delivery_remove(e, c, d);

@@ -68,17 +68,6 @@ static const char *const texts[STATEMENTS] = {
                         "where id between ?1 and ?2\n"
                         "order by id desc\n"
                         "limit 1",
-    /* The shard with the fewest channels: until there are 16 of them, each channel appends to
-     * a table of its own. */
-    [ST_SHARD_EMPTIEST] = "with recursive shards(n) as (\n"
-                          "  values (0)\n"
-                          "  union all\n"
-                          "  select n + 1 from shards where n < ?1 - 1)\n"
-                          "select n\n"
-                          "from shards left join embq_channel on shard = n\n"
-                          "group by n\n"
-                          "order by count(id), n\n"
-                          "limit 1",
 
     [ST_SUBSCRIPTION_READ] =
         "select id, " CURSORS(CURSOR) ",\n"
@@ -160,11 +149,12 @@ static const char *const texts[STATEMENTS] = {
                      "limit 1",
     [ST_RUN_OF_OWNER] = "select id\n"
                         "from embq_run\n"
-                        "where owner = ?1\n"
-                        "limit 1",
+                        "where owner = ?2\n"
+                        "limit ?1",
     [ST_RUN_ALL] = "select id\n"
                    "from embq_run\n"
-                   "limit 1",
+                   "where ?2 = 0\n"
+                   "limit ?1",
 
     [ST_DELIVERY_INSERT] =
         "insert into embq_delivery(subscription, message, lane, suspect, due_at_ms,\n"
@@ -209,6 +199,9 @@ static const char *const texts[STATEMENTS] = {
                             "from embq_delivery\n"
                             "where subscription = ?1 and lane = ?2 and suspect = ?3\n"
                             "  and due_at_ms > ?4 and owner is null",
+    [ST_DELIVERY_FORGET] = "update embq_delivery\n"
+                           "set token = null\n"
+                           "where token is not null",
     [ST_DELIVERY_ALL_LEASED] = "select subscription, message\n"
                                "from embq_delivery\n"
                                "where owner is not null\n"

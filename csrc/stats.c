@@ -33,9 +33,14 @@ static int reading_step(struct reading *r, sqlite3_stmt *s) {
 
 static int reading_begin(struct reading *r, struct broker *b) {
     *r = (struct reading){b, b->engine, SQLITE_OK};
-    int code = engine_enter(b);
-    if (code < 0) return code;
-    pthread_mutex_lock(&r->e->read_mutex);
+    for (;;) {
+        int code = engine_enter(b);
+        if (code < 0) return code;
+        pthread_mutex_lock(&r->e->read_mutex);
+        if (r->e->attached) break;
+        pthread_mutex_unlock(&r->e->read_mutex); /* a fork came between */
+        engine_leave(r->e);
+    }
     reading_step(r, reading_ints(r, ST_READ_BEGIN, 0, 0, NULL));
     return 0;
 }

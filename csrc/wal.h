@@ -6,6 +6,8 @@
 
 #include "embq.h"
 
+#define WAL_SALT 8 /* where the two words of the salt stand in the header */
+
 struct wal_header {
     uint32_t words[12]; /* the first copy of WalIndexHdr */
 };

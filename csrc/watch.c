@@ -12,7 +12,7 @@
 #include <errno.h>
 
 #define LOOK_US 250000
-#define LOOK_AGAIN_US 500
+#define LOOK_AGAIN_US 50000 /* the group of whoever leads ends this sleep earlier */
 
 /* Lead a group, so that parked claims look again. When somebody else leads, that group looks:
  * it cannot have begun before the commit that we saw, as both need the write lock. */
@@ -44,7 +44,7 @@ int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us
 
 void watch_leave(struct engine *e, struct op *op) {
     struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
-    if (*watcher != op) return;
+    if (*watcher && *watcher != op) return; /* empty: the role was on its way to this one */
     *watcher = NULL;
     LIST_EACH(other, &e->parked) {
         if (other == op || wake_bit(other->channel) != wake_bit(op->channel)) continue;

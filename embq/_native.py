@@ -12,6 +12,7 @@ stands in a `try` of its own, and why nothing is to be done between a call and i
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -53,6 +54,7 @@ _now = _instant.lib
 INTERRUPTED: int = _lib.EMBQ_INTERRUPTED
 NOT_YET: int = _lib.EMBQ_NOT_YET
 NO_SCHEMA: int = _lib.EMBQ_NO_SCHEMA
+DETACHED: int = _lib.EMBQ_DETACHED
 SCHEMA_VERSION: int = _lib.EMBQ_SCHEMA_VERSION
 OPEN_CREATE: int = _lib.EMBQ_OPEN_CREATE
 OPEN_FULL: int = _lib.EMBQ_OPEN_FULL
@@ -72,6 +74,7 @@ _abandon = _lib.embq_abandon
 _free = _now.embq_bytes_free
 _free_broker = _lib.embq_broker_free
 _take = _now.embq_consumer_take
+_ready = _now.embq_consumer_ready
 _send_nowait = _now.embq_send_nowait
 _ack_nowait = _now.embq_ack_nowait
 _new = _ffi.new
@@ -330,6 +333,9 @@ def settle(
 def ack_nowait(broker: int, channel: int, receipt: bytes) -> None:
     """Stage an ack; it joins the next group."""
     code = _ack_nowait(broker, channel, receipt)
+    if code == DETACHED:
+        ping(broker, -1)
+        code = _ack_nowait(broker, channel, receipt)
     if code < 0:
         raise failure(code)
 
@@ -366,7 +372,11 @@ def queues(broker: int) -> list[tuple[int, str]]:
 
 def send_nowait(broker: int, channel: int, body: bytes, fields: bytes) -> int:
     """Stage one message; return a ticket. Keeps the GIL."""
-    ticket: int = _send_nowait(broker, channel, body, len(body), fields, len(fields))
+    arguments = (broker, channel, body, len(body), fields, len(fields))
+    ticket: int = _send_nowait(*arguments)
+    if ticket == DETACHED:
+        ping(broker, -1)
+        ticket = _send_nowait(*arguments)
     if ticket < 0:
         raise failure(ticket)
     return ticket
@@ -382,7 +392,11 @@ def ticket_row(ticket: int) -> int | None:
 
 def ticket_wait(ticket: int, timeout: int) -> int | None:
     """Wait for a staged send; return its row, or None when the time is over."""
-    row = _call(_lib.embq_ticket_wait, ticket, timeout)
+    end = time.monotonic() + timeout / 1000
+    row = _lib.embq_ticket_wait(ticket, timeout)
+    while row == INTERRUPTED:  # its handler has run: wait for the rest of the time
+        left = timeout if timeout < 0 else max(0, round((end - time.monotonic()) * 1000))
+        row = _lib.embq_ticket_wait(ticket, left)
     if row < 0 and row != NOT_YET:
         raise failure(row)
     return None if row == NOT_YET else row
@@ -403,7 +417,10 @@ def consumer_next(consumer: int, wait: int) -> list[Message]:
     """Wait for the next batch. What is not taken from it, the consumer gives back."""
     out = _new(_BYTES)
     try:
-        code = _run(_lib.embq_consumer_next, consumer, wait, out)
+        # Asked for ahead, it is mostly there: then the GIL need not be given up.
+        code = _ready(consumer, out)
+        if not code:
+            code = _run(_lib.embq_consumer_next, consumer, wait, out)
         return _decode_messages(_buffer(out.data, out.size)) if code else []
     finally:
         _free(out)

@@ -133,6 +133,12 @@ on embq_delivery(deadline_ms)
 where owner is not null
 """
 
+_DELIVERY_OWNED = """
+create index embq_delivery_owned
+on embq_delivery(owner)
+where owner is not null
+"""
+
 _MESSAGE = """
 create table embq_message_{shard}(
   id integer primary key,  -- channel << 45 | lane << 41 | sequence
@@ -262,7 +268,7 @@ def statements() -> Iterator[str]:
     yield from (_META, _META_ROW, _OWNER, _CHANNEL)
     cursors = [f"cursor_{lane} integer," for lane in range(LANES)]
     yield _SUBSCRIPTION.replace("{cursors}", "\n  ".join(cursors))
-    yield from (_RUN, _DELIVERY, _DELIVERY_WAITING, _DELIVERY_LEASED)
+    yield from (_RUN, _DELIVERY, _DELIVERY_WAITING, _DELIVERY_LEASED, _DELIVERY_OWNED)
     for shard in range(SHARDS):
         yield _MESSAGE.replace("{shard}", str(shard))
     ids = [f"  select id from embq_message_{shard}" for shard in range(SHARDS)]

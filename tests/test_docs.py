@@ -1,0 +1,53 @@
+"""Docs: what they point at is there, and what is there is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = sorted(ROOT.glob("*.md"))
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)")
+
+
+def headings(path: Path) -> set[str]:
+    """List the anchors of a document, as GitHub makes them."""
+    lines = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line).lower().replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("path", DOCS, ids=[path.name for path in DOCS])
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every link inside the project names a file, and a heading, that is there."""
+    broken = []
+    for target, anchor in LINK.findall(path.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        found = ROOT / target if target else path
+        if not found.exists() or (anchor and anchor not in headings(found)):
+            broken.append(f"{target}#{anchor}")
+    assert not broken
+
+
+def test_architecture_names_every_file() -> None:
+    """Each source file of the core and the package stands in the table of layers."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = text.partition("## Files and layers")[2].partition("## The file format")[0]
+    files = [*(ROOT / "csrc").glob("*.c"), *(ROOT / "embq").glob("*.py")]
+    missing = [
+        path.name
+        for path in files
+        if f"`{path.name}`" not in table and not path.name.startswith("__")
+    ]
+    assert not missing
+
+
+def test_architecture_names_tests_that_exist() -> None:
+    """Each test that is said to hold an invariant is there."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = text.partition("## Invariants")[2].partition("\n## ")[0]
+    names = re.findall(r"`([\w/]+\.(?:py|c))`", table)
+    assert names
+    assert not [name for name in names if not (ROOT / "tests" / name).is_file()]
