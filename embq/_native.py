@@ -395,7 +395,9 @@ def ticket_wait(ticket: int, timeout: int) -> int | None:
     end = time.monotonic() + timeout / 1000
     row = _lib.embq_ticket_wait(ticket, timeout)
     while row == INTERRUPTED:  # its handler has run: wait for the rest of the time
-        left = timeout if timeout < 0 else max(0, round((end - time.monotonic()) * 1000))
+        left = (
+            timeout if timeout < 0 else max(0, round((end - time.monotonic()) * 1000))
+        )
         row = _lib.embq_ticket_wait(ticket, left)
     if row < 0 and row != NOT_YET:
         raise failure(row)

@@ -379,7 +379,7 @@ class Machine(RuleBasedStateMachine):
         self.subject.kill_child()
         self.model[CHILD].kill()
         self.model[CHILD] = ModelBroker(self.file)
-        here = {name: self.pair_of(HERE, name) for name in QUEUES}
+        here = {name: self.pair_of(HERE, name) for name in (*QUEUES, "dead")}
         self.subject.settle_down(
             lambda: all(
                 real.stats()["expired"] == model.stats()["expired"]

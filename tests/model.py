@@ -34,8 +34,7 @@ from embq import Sent, errors
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
-STATES = (READY, DELAYED, IN_FLIGHT)
+STATES = READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
 OUTCOMES: tuple[str, ...] = ("sent", "delivered", "redelivered", "acked", "nacked")
 OUTCOMES += ("rejected", "expired", "dead")
 RETRIES_IN_A_ROW = 7  # then one new message goes first, so a retry storm starves nobody
@@ -387,6 +386,7 @@ class ModelMessage:
     def extend(self, seconds: float) -> None:
         """Hold this message until `seconds` from now."""
         entry, more_ms = self._held(), duration_ms(seconds, "seconds")
+        entry.suspect &= entry.owner is not None  # late, but its holder lives
         entry.owner = self._queue.broker
         entry.deadline_ms = self._file.clock.boot_ms + more_ms
 
