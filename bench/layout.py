@@ -250,7 +250,7 @@ def main():
     few = ["layout", "channels"]
     conditions = {
         "sqlite": version,
-        "date": dt.date.today().isoformat(),
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "system": platform.system(),

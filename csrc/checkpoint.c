@@ -8,11 +8,16 @@
  */
 #include "engine.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #define IDLE_BYTES ((int64_t)256 << 10)   /* worth a step in an idle gap */
 #define BUSY_BYTES ((int64_t)4 << 20)     /* worth a step beside writers */
 #define WAL_BYTES ((int64_t)8 << 20)      /* from here on the WAL should start over */
 #define WAL_BYTES_MAX ((int64_t)64 << 20) /* and here it must, whatever it costs */
 #define AGAIN_US 250000                   /* after a checkpoint that got nowhere */
+#define EXTEND_SYNCS 64                   /* so many syncs make it worth while */
+#define EXTEND_STEP 16                    /* blocks a round, so that no writer waits long */
 #define COMPLETE_BYTES ((int64_t)2 << 20) /* little enough to be done under the write lock */
 
 static int64_t frame_bytes(const struct engine *e, uint32_t frames) {
@@ -75,4 +80,38 @@ int64_t checkpoint_complete(struct engine *e) {
     pthread_mutex_unlock(&e->checkpoint_mutex);
     e->completing = 0;
     return 0;
+}
+
+/* ---- the -wal, long beforehand ----
+ *
+ * An fdatasync that makes the file longer must write the file system's journal too, which
+ * doubles its time. So a handle that syncs often fills the -wal with zeros once, up to where
+ * it starts over; SQLite stops reading at the first frame whose checksum is wrong. The write
+ * lock is held: nobody else appends meanwhile.
+ */
+
+int wal_extension_due(const struct engine *e) {
+    return !e->extended && e->syncs >= EXTEND_SYNCS;
+}
+
+void wal_extension_stage(struct engine *e) {
+    struct op *op = op_new(e->keeper_broker, OP_EXTEND, 0, 0, 0);
+    if (!op) return;
+    e->extended = 1;
+    op->nowait = op->seen = 1;
+    ring_stage(e, op);
+    op_release(op);
+}
+
+int64_t wal_extend(struct engine *e) {
+    static const char zeros[1 << 16];
+    struct stat s;
+    if (fstat(e->wal_fd, &s)) return 0;
+    off_t end = s.st_size;
+    for (int i = 0; i < EXTEND_STEP && end < WAL_BYTES + COMPLETE_BYTES; i++) {
+        ssize_t n = pwrite(e->wal_fd, zeros, sizeof zeros, end);
+        if (n <= 0) return 0; /* no room: then it grows as it must */
+        end += n;
+    }
+    return end < WAL_BYTES + COMPLETE_BYTES;
 }

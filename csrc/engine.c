@@ -64,7 +64,8 @@ static int engine_register(struct engine *e, enum op_kind kind) {
 static void engine_rest(struct engine *e, int checkpoint) {
     keeper_stop(e);
     pthread_mutex_lock(&e->mutex);
-    e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = e->completing = 0;
+    e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = 0;
+    e->completing = e->extended = 0;
     pthread_mutex_unlock(&e->mutex);
     runs_drop(e);
     e->epoch++;

@@ -92,7 +92,7 @@ struct channel {
 
 enum op_kind {
     OP_SEND, OP_SEND_MANY, OP_CLAIM, OP_SETTLE, OP_DECLARE, OP_BARRIER, /* callers' */
-    OP_REGISTER, OP_RECOVER, OP_CHECKPOINT                             /* the engine's own */
+    OP_REGISTER, OP_RECOVER, OP_CHECKPOINT, OP_EXTEND                  /* the engine's own */
 };
 
 /* What a thread that waits on `word` is told. */
@@ -211,6 +211,7 @@ struct engine {
     uint32_t looked;    /* change counter at which all parked claims had nothing */
     int failed;         /* an embq code: every call is refused with it */
     int completing;     /* OP_CHECKPOINT is on its way */
+    int extended;       /* OP_EXTEND was staged: once per attaching */
     int sync_failed;    /* full sends are refused until the WAL started over ... */
     uint32_t failed_salt[2]; /* ... that is, has other salts than these */
     int64_t last_group_us;
@@ -358,6 +359,11 @@ void checkpoint_step(struct engine *e);
 /* OP_CHECKPOINT, alone in its group: bring the whole WAL into the database under the write
  * lock, so that the next write starts it over. */
 int64_t checkpoint_complete(struct engine *e);
+/* Whether there are so many full sends that the -wal should be long beforehand. */
+int wal_extension_due(const struct engine *e);
+void wal_extension_stage(struct engine *e);
+/* OP_EXTEND: 1 when another round is needed. */
+int64_t wal_extend(struct engine *e);
 
 /* ---- owner.c ---- */
 

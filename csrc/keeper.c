@@ -36,7 +36,7 @@ static enum chore next_chore(struct engine *e, int64_t tick_us) {
             e->leading = 1;
             return CHORE_LEAD;
         }
-        if (sleep_us <= 0 || checkpoint_due(e, 0)) return CHORE_TICK;
+        if (sleep_us <= 0 || checkpoint_due(e, 0) || wal_extension_due(e)) return CHORE_TICK;
         if (e->lingering && !e->leading) {
             int64_t rest = e->linger_since_us + EMBQ_LINGER_US - now;
             if (rest < sleep_us) sleep_us = rest;
@@ -79,6 +79,8 @@ static void *keeper_main(void *argument) {
         if (clock_real_us() >= tick_us) {
             tick(e);
             tick_us = clock_real_us() + TICK_US;
+        } else if (wal_extension_due(e)) {
+            wal_extension_stage(e);
         } else if (checkpoint_due(e, 0)) {
             e->keeper_busy = 1;
             checkpoint_step(e);

@@ -90,6 +90,7 @@ static int64_t op_execute(struct engine *e, struct op *op) {
     case OP_REGISTER: return owner_register(e);
     case OP_RECOVER: return owner_recover(e, op->channel);
     case OP_CHECKPOINT: return checkpoint_complete(e);
+    case OP_EXTEND: return wal_extend(e);
     default: return 0; /* a barrier */
     }
 }
@@ -234,7 +235,8 @@ static void group_confirm(struct engine *e, struct link *group) {
         e->operations++;
         int nothing = op->kind == OP_CLAIM && op->result == 0;
         if (op->full && op->result >= 0 && !nothing) op_move(op, &e->unsynced, PLACE_UNSYNCED);
-        else if (op->kind == OP_RECOVER && op->result > 0) ring_again(e, op);
+        else if ((op->kind == OP_RECOVER || op->kind == OP_EXTEND) && op->result > 0)
+            ring_again(e, op);
         else if (nothing && !op->abandoned) ring_park(e, op);
         else ring_finish(e, op);
     }
@@ -316,5 +318,6 @@ void lead_sync(struct engine *e) {
     }
     e->syncing = 0;
     ring_pass_on(e);
+    if (wal_extension_due(e)) keeper_wake(e);
     pthread_mutex_unlock(&e->mutex);
 }
