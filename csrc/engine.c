@@ -272,7 +272,7 @@ static int broker_end(struct broker *b) {
     b->closed = 1;
     error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path);
     ring_fail(e, b, EMBQ_CLOSED, 1);
-    pthread_mutex_unlock(&e->mutex);
+    ring_unlock(e);
     return code;
 }
 
@@ -304,7 +304,7 @@ int embq_close(embq_ref broker) {
         pthread_mutex_lock(&e->mutex);
         error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path);
         ring_fail(e, NULL, EMBQ_CLOSED, 1); /* what came in between */
-        pthread_mutex_unlock(&e->mutex);
+        ring_unlock(e);
         e->stopping = 0;
     }
     pthread_mutex_unlock(&registry_mutex);

@@ -314,8 +314,10 @@ int ring_stage(struct engine *e, struct op *op);
 void ring_abandon(struct engine *e, struct op *op);
 /* Under the mutex: whose turn is it? Wakes that thread, or the keeper. */
 void ring_pass_on(struct engine *e);
-/* Under the mutex: the operation is over; its engine reference goes. */
+/* Under the mutex: the operation is over; its engine reference goes. Its threads are woken by
+ * ring_unlock, which must follow: woken under the mutex they would queue up at it. */
 void ring_finish(struct engine *e, struct op *op);
+void ring_unlock(struct engine *e);
 /* Under the mutex: it did a part of its work and goes on the ring again. */
 void ring_again(struct engine *e, struct op *op);
 /* Under the mutex: nothing was found for this claim; it waits on, if it may. */

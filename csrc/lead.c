@@ -250,7 +250,7 @@ static void lead_end(struct engine *e, struct link *group, int code) {
     e->leading = 0;
     ring_pass_on(e);
     if (checkpoint_due(e, 0)) keeper_wake(e);
-    pthread_mutex_unlock(&e->mutex);
+    ring_unlock(e);
 }
 
 void lead_group(struct engine *e, int wait) {
@@ -319,5 +319,5 @@ void lead_sync(struct engine *e) {
     e->syncing = 0;
     ring_pass_on(e);
     if (wal_extension_due(e)) keeper_wake(e);
-    pthread_mutex_unlock(&e->mutex);
+    ring_unlock(e);
 }

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#define WAKES_MAX 512 /* beyond that they are woken under the mutex */
 #define SCAN_MAX 64 /* operations looked at for a waiting thread before the keeper is taken */
 
 void ring_init(struct engine *e) {
@@ -144,6 +145,24 @@ static void claim_return(struct engine *e, struct op *claim) {
     ring_pass_on(e);
 }
 
+/* Words to wake once the mutex is free. Their operations may be gone by then, if a thread
+ * came to by itself: a wake of a word that nobody sleeps on is nothing. */
+static _Thread_local struct {
+    uint32_t *words[WAKES_MAX];
+    int count;
+} wakes;
+
+static void wake_later(uint32_t *word) {
+    if (wakes.count < WAKES_MAX) wakes.words[wakes.count++] = word;
+    else futex_wake(word, INT_MAX);
+}
+
+void ring_unlock(struct engine *e) {
+    pthread_mutex_unlock(&e->mutex);
+    for (int i = 0; i < wakes.count; i++) futex_wake(wakes.words[i], INT_MAX);
+    wakes.count = 0;
+}
+
 void ring_finish(struct engine *e, struct op *op) {
     op_unlink(op);
     if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)
@@ -151,7 +170,7 @@ void ring_finish(struct engine *e, struct op *op) {
     if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
     ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the word before the look at who waits */
-    if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) futex_wake(&op->word, INT_MAX);
+    if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) wake_later(&op->word);
     if (e->watchers[op->channel % EMBQ_WAKE_BITS] == op) {
         watch_leave(e, op);
         futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
@@ -282,7 +301,7 @@ static int ring_woken(struct engine *e, struct op *op, int why, int64_t *result)
         *result = EMBQ_INTERRUPTED;
         over = 1;
     }
-    pthread_mutex_unlock(&e->mutex);
+    ring_unlock(e);
     return over;
 }
 
