@@ -1,5 +1,7 @@
 """A durable message broker inside your process and one SQLite file.
 
+::
+
 import embq
 
 with embq.open("app.db") as broker:

@@ -21,8 +21,8 @@ from sqlite_utils import Database, Migrations
 from embq import _native, _schema_sql, _sqlite
 from embq.errors import Busy
 
-# Set for a new file only, before anything is in it. The keeper gives freed pages back
-# in bounded steps; ARCHITECTURE.md has the page sizes that were measured.
+# Set for a new file only, before anything is in it. ARCHITECTURE.md has the
+# page sizes that were measured.
 _NEW_FILE = (
     "pragma page_size = 4096",
     "pragma auto_vacuum = incremental",

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-#: Message tables. Appending is cheap only at the right edge of a B-tree, so each
-# channel : appends to one of several; see ARCHITECTURE.md for the measurement.
+#: Message tables. Appending is cheap only at the right edge of a B-tree, so each channel
+#: appends to one of several; see ARCHITECTURE.md for the measurement.
 SHARDS = 16
 #: Lanes of a channel: one cursor each.
 LANES = 16

@@ -232,7 +232,8 @@ class Broker:
     def close(self) -> None:
         """Store what is staged, and close. Waiting calls end with `Closed`.
 
-        What this broker received and did not settle comes again within about a second.
+        What this process received and did not settle comes again at once when this
+        was its last broker of the file; closed with others open, when they close.
         Closing twice is allowed.
 
         Raises:

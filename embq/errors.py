@@ -1,23 +1,29 @@
 """What can go wrong, as one tree.
 
-    embq.Error ├── what you passed │   ├── InvalidArgument (ValueError)  a name,
-    duration, option or path makes no sense │   ├── BodyError (ValueError)        the
-    data does not fit the codec, or the bytes │   ├── MessageTooLarge (ValueError)
-    larger than the queue's max_body │   ├── NotFound (LookupError)        no such
-    queue, or no such file │   ├── ConfigMismatch (ValueError)   the queue is stored
-    with other options │   └── InvalidReceipt (ValueError)   not a receipt of this queue
-    and file ├── what happened meanwhile │   ├── LeaseLost                     settled
-    already, or another consumer has it │   ├── Closed                        the broker
-    is closed │   └── DatabaseReplaced              the file was moved, removed or
-    replaced ├── try again │   ├── Busy (TimeoutError)           not done in time:
-    nothing was stored │   ├── CommitUncertain               the outcome is unknown: it
-    may be stored │   ├── Full                          the ring of staged messages has
-    no room │   └── NoMemory (MemoryError)        an allocation failed: nothing was
-    stored └── the file and what lies below
-        ├── StorageFull                   the disk is full, or the reserve is reached
-        ├── StorageReadOnly               the file, its folder or mount is read-only
+::
+
+    embq.Error
+    ├── what you passed
+    │   ├── InvalidArgument (ValueError)  a name, duration, option or path
+    │   ├── BodyError (ValueError)        the data does not fit the codec
+    │   ├── MessageTooLarge (ValueError)  larger than the queue's max_body
+    │   ├── NotFound (LookupError)        no such queue, or no such file
+    │   ├── ConfigMismatch (ValueError)   the queue is stored with other options
+    │   └── InvalidReceipt (ValueError)   not a receipt of this queue and file
+    ├── what happened meanwhile
+    │   ├── LeaseLost                     settled, or another consumer has it
+    │   ├── Closed                        the broker is closed
+    │   └── DatabaseReplaced              the file was moved, removed, replaced
+    ├── try again
+    │   ├── Busy (TimeoutError)           not done in time: nothing was stored
+    │   ├── CommitUncertain               the outcome is unknown: maybe stored
+    │   ├── Full                          the ring of staged messages is full
+    │   └── NoMemory (MemoryError)        nothing was stored
+    └── the file and what lies below
+        ├── StorageFull                   the disk is full
+        ├── StorageReadOnly               file, folder or mount is read-only
         ├── StorageIOError (OSError)      reading or writing failed
-        ├── LimitReached                  a limit of the format: see ARCHITECTURE.md
+        ├── LimitReached                  a limit of the format
         ├── Corrupt                       the file contradicts itself
         ├── NotAnEmbqFile                 not an SQLite database
         ├── SchemaTooNew                  written by a later embq
