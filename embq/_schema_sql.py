@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-#: Message tables. Appending is cheap only at the right edge of a B-tree, so each channel
+#: Message tables. Appending is cheap only at the right edge of a B-tree, so a channel
 #: appends to one of several; see ARCHITECTURE.md for the measurement.
 SHARDS = 16
 #: Lanes of a channel: one cursor each.
