@@ -13,6 +13,7 @@ for both.
 """
 
 import importlib
+import logging
 import os
 import secrets
 import threading
@@ -50,6 +51,18 @@ _ERRORS: dict[int, type[Error]] = {
 }
 _PRIMARY = 0xFF  # an extended code keeps the primary one in its low byte
 
+_WAL_RESET = (
+    "the SQLite of %s may lose pages when a checkpoint meets a writer that starts the "
+    "WAL over (3.7.0 to 3.51.2; sqlite.org/wal.html). embq's own checkpoints are "
+    "guarded; give other connections to its files `pragma wal_autocheckpoint = 0`"
+)
+#: The versions without that bug: from the first to before the second.
+_MENDED = (
+    (3_044_006, 3_045_000),
+    (3_050_007, 3_051_000),
+    (3_051_003, 4_000_000),
+)
+
 _lock = threading.RLock()  # a signal handler may come in again
 _bound: ModuleType | None = None
 
@@ -72,9 +85,23 @@ def bind() -> ModuleType:
             ):
                 msg = f"the SQLite of {module.__name__} cannot be reached"
                 raise UnsupportedSQLite(msg)
-            _native.bind_check()
+            if may_lose_pages(_native.bind_check()):
+                logging.getLogger("embq").warning(_WAL_RESET, module.__name__)
             _bound = module
         return _bound
+
+
+def may_lose_pages(version: int) -> bool:
+    """Tell whether this SQLite has the WAL-reset bug (3.7.0 to 3.51.2).
+
+    Args:
+        version: As `sqlite3_libversion_number()` says it: 3051002 is 3.51.2.
+
+    Returns:
+        False from 3.51.3 on, and for the two older lines that were mended: 3.50.7 and
+        3.44.6 (sqlite.org/wal.html, "The WAL-Reset Bug").
+    """
+    return not any(first <= version < end for first, end in _MENDED)
 
 
 def _module() -> ModuleType:

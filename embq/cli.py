@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed (an `embq.Error`, with its hint on standard error),
 nothing was there to receive, or the command line makes no sense.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -215,6 +216,7 @@ def _echo_json(value: Any) -> None:
 
 def main() -> NoReturn:
     """Run the command; what embq raises becomes one line and exit code 1."""
+    logging.getLogger("embq").setLevel(logging.ERROR)  # a shell is no place for advice
     try:
         cli()
     except embq.Error as error:

@@ -1,0 +1,198 @@
+"""os.fork() in a process with an open broker: neither side harms the other."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Children
+
+HEAD = """
+    import os, sqlite3, sys, threading, time, traceback
+    import embq
+    from embq import errors
+
+    path = sys.argv[1]
+    broker = embq.open(path, durability="normal")
+    queue = broker.queue("q")
+
+    def join(pid):
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def fork(work=lambda: None):
+        pid = os.fork()
+        if pid:
+            return join(pid)
+        try:
+            work()
+            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+"""
+SENDER = """
+    import sys, embq
+    embq.open(sys.argv[1], durability="normal").queue("q").send("from afar")
+"""
+DEADLOCK_S = 20.0  # such a script takes a second; one that takes so long is stuck
+
+
+def run(children: Children, code: str, path: Path) -> list[str]:
+    """Run it after HEAD in a child process; give the lines that it printed."""
+    return children.run(HEAD + code, path, timeout=DEADLOCK_S).splitlines()
+
+
+def test_a_blocked_receiver_after_a_fork(children: Children, path: Path) -> None:
+    """A receiver that was blocked during a fork still sees another process's send."""
+    code = """
+    receive = lambda: found.append((queue.receive(wait=15), time.monotonic()))
+    found, thread = [], threading.Thread(target=receive)
+    thread.start()
+    time.sleep(0.4)
+    fork()
+    print("forked", flush=True)
+    sys.stdin.readline()
+    begun = time.monotonic()
+    thread.join()
+    (message, at), = found
+    assert message.data == "from afar", message
+    message.ack()
+    assert at - begun < 5, at - begun
+    """
+    receiver = children.start(HEAD + code, path)
+    children.expect(receiver, "forked")
+    children.run(SENDER, path)
+    children.tell(receiver)
+    children.finish(receiver, DEADLOCK_S)
+
+
+@pytest.mark.parametrize("call", ["depth", "stats"])
+def test_a_fork_beside_readers(children: Children, path: Path, call: str) -> None:
+    """Forks beside threads that read the counters leave no lock behind."""
+    code = f"""
+    queue.send(1)
+    stop = threading.Event()
+
+    def read():
+        while not stop.is_set():
+            queue.{call}()
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        fork()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(queue.depth())
+    """
+    assert run(children, code, path) == ["1"]
+
+
+def test_a_fork_beside_send_nowait(children: Children, path: Path) -> None:
+    """Forks beside a thread that stages messages: all of them are stored."""
+    code = """
+    stop = threading.Event()
+    sent = 0
+
+    def stage():
+        global sent
+        while not stop.is_set():
+            try:
+                queue.send_nowait(sent)
+                sent += 1
+            except errors.Full:
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=stage)
+    thread.start()
+    for _ in range(40):
+        fork()
+    stop.set()
+    thread.join()
+    broker.flush()
+    assert sent and queue.depth() == sent, (sent, queue.depth())
+    print("stored")
+    """
+    assert run(children, code, path) == ["stored"]
+
+
+@pytest.mark.parametrize("leave", ["continue", "break"])
+def test_a_fork_inside_a_loop(children: Children, path: Path, leave: str) -> None:
+    """What was claimed ahead stays the parent's; a child may claim its own."""
+    code = f"""
+    queue.send_many(list(range(8)))
+    taken, pid = [], None
+    for message in queue.messages(prefetch=8, wait=0.3):
+        if pid is None:
+            ahead = queue.stats()["in_flight"]
+            pid = os.fork()
+            if pid == 0:
+                {leave}  # this message is the parent's, too
+            time.sleep(0.3)
+        assert message.receive_count == 1
+        taken.append(message.data)
+        message.ack()
+    if pid:
+        join(pid)
+    print(ahead, *taken, flush=True)
+    broker.close()
+    os._exit(0)
+    """
+    child, parent = run(children, code, path)
+    ahead, *child_took = map(int, child.split())
+    _, *parent_took = map(int, parent.split())
+    assert ahead > 1
+    assert parent_took[:ahead] == list(range(ahead))
+    assert sorted(child_took + parent_took) == list(range(8))
+    assert leave == "continue" or not child_took
+
+
+def test_a_ticket_after_a_fork(children: Children, path: Path) -> None:
+    """A ticket taken before a fork resolves in the parent; the child gets Closed."""
+    code = """
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("begin immediate")
+    ticket = queue.send_nowait(1)
+
+    def ask():
+        begun = time.monotonic()
+        try:
+            print("child:", ticket.result(15))
+        except errors.Closed:
+            print("child: Closed", time.monotonic() - begun < 5)
+
+    fork(ask)
+    other.execute("rollback")
+    ticket.result(10)
+    print("parent: stored", queue.depth())
+    """
+    assert run(children, code, path) == ["child: Closed True", "parent: stored 1"]
+
+
+def test_both_sides_go_on(children: Children, path: Path) -> None:
+    """After a fork the child opens the file and works; the parent goes on as before."""
+    code = """
+    queue.send("before")
+    held = queue.receive()
+    queue.send("for the child")
+
+    def work():
+        mine = embq.open(path, durability="normal")
+        other = mine.queue("q")
+        message = other.receive(wait=5)
+        print("child:", message.data)
+        message.ack()
+        other.send("from the child")
+        mine.close()
+
+    fork(work)
+    held.ack()
+    message = queue.receive(wait=5)
+    print("parent:", message.data)
+    message.ack()
+    queue.send("after")
+    print(queue.receive().data, queue.depth())
+    """
+    lines = ["child: for the child", "parent: from the child", "after 1"]
+    assert run(children, code, path) == lines
