@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define IDLE_BYTES ((int64_t)256 << 10)   /* worth a step in an idle gap */
+#define IDLE_BYTES ((int64_t)64 << 10)    /* worth a step in an idle gap */
 #define BUSY_BYTES ((int64_t)4 << 20)     /* worth a step beside writers */
 #define WAL_BYTES ((int64_t)8 << 20)      /* from here on the WAL should start over */
 #define WAL_BYTES_MAX ((int64_t)64 << 20) /* and here it must, whatever it costs */

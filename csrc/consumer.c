@@ -15,6 +15,7 @@
 #define BATCH_FIRST 8    /* of a consumer that adapts: until it knows the handling time */
 #define BATCH_MAX 1000
 #define BATCH_US 20000   /* it aims at batches that take so long */
+#define SOON_US 500      /* wait so long for a batch that is on its way, GIL in hand */
 #define GROWTH 4         /* at most from one batch to the next */
 #define MARGIN_MS 1000   /* give back so long before the lease ends ... */
 #define TEND_MAX 64      /* consumers tended in one tick */
@@ -180,11 +181,20 @@ static int64_t consumer_run(struct consumer *c) {
     return result;
 }
 
+/* The keeper is at it: a moment's wait with the GIL in hand is less than what taking the GIL
+ * back would cost beside a computing thread, and less than the switch interval for others. */
+static int claim_comes_soon(struct op *op) {
+    ATOMIC_STORE(&op->ticket_waits, 1);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (ATOMIC_LOAD(&op->word) == WORD_WAIT) futex_wait(&op->word, WORD_WAIT, SOON_US);
+    return ATOMIC_LOAD(&op->word) == WORD_DONE;
+}
+
 int embq_consumer_ready(embq_ref consumer, embq_bytes *out) {
     struct consumer *c = (struct consumer *)consumer;
     busy_set(c, 1);
     int64_t count = 0;
-    if (c->ahead && !c->broker->closed && ATOMIC_LOAD(&c->claim->word) == WORD_DONE)
+    if (c->ahead && !c->broker->closed && claim_comes_soon(c->claim))
         count = c->claim->result;
     if (count > 0) batch_accept(c, count, out);
     busy_set(c, 0);

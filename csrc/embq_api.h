@@ -166,7 +166,8 @@ long long embq_ticket_result(embq_ref ticket);
 void embq_ticket_free(embq_ref ticket);
 /* Stage an ack: it joins the next group, within 5 ms. 0, or a code. */
 int embq_ack_nowait(embq_ref broker, long long channel, const char *receipt);
-/* As embq_consumer_next when the batch asked for ahead is there already; else 0. */
+/* As embq_consumer_next when the batch asked for ahead is there, or comes within half a
+ * millisecond; else 0. */
 int embq_consumer_ready(embq_ref consumer, embq_bytes *out);
 /* Take the next message of the consumer's batch: 1, or 0 when its lease is over or given
  * back and it must not be handled. */

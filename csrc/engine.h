@@ -92,7 +92,7 @@ struct channel {
 
 enum op_kind {
     OP_SEND, OP_SEND_MANY, OP_CLAIM, OP_SETTLE, OP_DECLARE, OP_BARRIER, /* callers' */
-    OP_REGISTER, OP_RECOVER, OP_CHECKPOINT, OP_EXTEND                  /* the engine's own */
+    OP_REGISTER, OP_RECOVER, OP_CHECKPOINT, OP_EXTEND, OP_VACUUM       /* the engine's own */
 };
 
 /* What a thread that waits on `word` is told. */
@@ -366,6 +366,13 @@ int wal_extension_due(const struct engine *e);
 void wal_extension_stage(struct engine *e);
 /* OP_EXTEND: 1 when another round is needed. */
 int64_t wal_extend(struct engine *e);
+
+/* ---- vacuum.c ---- */
+
+int vacuum_due(struct engine *e);
+void vacuum_stage(struct engine *e);
+/* OP_VACUUM */
+int64_t vacuum_step(struct engine *e);
 
 /* ---- owner.c ---- */
 

@@ -55,6 +55,7 @@ static void tick(struct engine *e) {
     consumers_tend(e);
     owners_look(e);
     if (checkpoint_due(e, idle)) checkpoint_step(e);
+    else if (idle && vacuum_due(e)) vacuum_stage(e);
 }
 
 static void *keeper_main(void *argument) {

@@ -91,6 +91,7 @@ static int64_t op_execute(struct engine *e, struct op *op) {
     case OP_RECOVER: return owner_recover(e, op->channel);
     case OP_CHECKPOINT: return checkpoint_complete(e);
     case OP_EXTEND: return wal_extend(e);
+    case OP_VACUUM: return vacuum_step(e);
     default: return 0; /* a barrier */
     }
 }

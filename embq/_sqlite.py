@@ -107,10 +107,14 @@ def may_lose_pages(version: int) -> bool:
 def _module() -> ModuleType:
     name = os.environ.get(VARIABLE) or "sqlite3"
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ImportError as error:
         msg = f"{VARIABLE}={name}: {error}"
         raise UnsupportedSQLite(msg) from error
+    if not hasattr(module, "Connection"):
+        msg = f"{VARIABLE}={name}: that module is no SQLite"
+        raise UnsupportedSQLite(msg)
+    return module
 
 
 def _library(module: ModuleType) -> str | None:

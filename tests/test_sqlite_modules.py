@@ -68,11 +68,12 @@ def test_a_module(
     worked(children.finish(children.start(WORK, path, **env), WAIT_S))
 
 
-def test_no_module(children: Children, path: Path) -> None:
-    """A module that is not there is refused with a remedy."""
-    child = children.start(REFUSED, path, EMBQ_SQLITE_MODULE="no_such_module")
+@pytest.mark.parametrize("module", ["no_such_module", "json"])
+def test_no_module(module: str, children: Children, path: Path) -> None:
+    """A module that is not there, or is no SQLite, is refused with a remedy."""
+    child = children.start(REFUSED, path, EMBQ_SQLITE_MODULE=module)
     text = children.finish(child, WAIT_S)
-    assert "no_such_module" in text
+    assert module in text
     assert "pysqlite3" in text
     assert not path.exists()
 

@@ -1,0 +1,115 @@
+"""The command `embq`: what it prints, how it exits, and the main job."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import embq
+
+TIMEOUT = 60.0
+
+
+def run(path: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess:
+    """Run `embq --file PATH ...` in a process of its own."""
+    command = [sys.executable, "-m", "embq", "--file", str(path), *arguments]
+    settings = {"capture_output": True, "text": True, "timeout": TIMEOUT, **options}
+    return subprocess.run(command, check=False, **settings)
+
+
+@pytest.fixture
+def queued(path: Path) -> Path:
+    """Give a file with three messages in "jobs"."""
+    with embq.open(path) as broker:
+        broker.queue("jobs").send_many(["a", {"b": 1}, "c"])
+    return path
+
+
+def test_send_and_receive(path: Path) -> None:
+    """What was sent comes out, and the id that `send` printed is its id."""
+    assert run(path, "send", "jobs", "x").returncode == 1
+    sent = run(path, "send", "jobs", "--create", "--type", "t.x", "hello")
+    assert sent.returncode == 0, sent.stderr
+    got = run(path, "receive", "jobs", "--json")
+    message = json.loads(got.stdout)
+    assert (message["id"], message["data"], message["type"]) == (
+        sent.stdout.strip(),
+        "hello",
+        "t.x",
+    )
+    assert run(path, "receive", "jobs").returncode == 2
+
+
+def test_lines_and_json(path: Path) -> None:
+    """Each line of the input is a message; JSON that is none is refused."""
+    lines = run(path, "send", "q", "--create", "--lines", "--json", input="1\n[2]\n\n")
+    assert len(lines.stdout.split()) == 2
+    assert run(path, "receive", "q", "--all").stdout == "1\n[2]\n"
+    assert run(path, "send", "q", "--json", "{").returncode == 2
+
+
+def test_queues_and_stats(queued: Path) -> None:
+    """The counters are those of the API, as text and as NDJSON."""
+    assert run(queued, "queues").stdout.split() == ["3", "jobs"]
+    listed = json.loads(run(queued, "queues", "--json").stdout)
+    assert (listed["queue"], listed["messages"], listed["sent"]) == ("jobs", 3, 3)
+    assert json.loads(run(queued, "stats", "jobs", "--json").stdout)["ready"] == 3
+    assert "sqlite_version" in run(queued, "stats").stdout
+
+
+def test_what_is_not_there(path: Path, queued: Path) -> None:
+    """A missing file or queue is one line on standard error, and exit code 1."""
+    for file, queue in ((queued, "nope"), (path.with_name("none.db"), "jobs")):
+        failed = run(file, "receive", queue)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("embq: ")
+        assert failed.stderr.count("\n") == 1
+        assert "Traceback" not in failed.stderr
+
+
+def test_a_closed_pipe_is_quiet_and_loses_nothing(queued: Path) -> None:
+    """With nobody reading, `receive` ends quietly and gives its message back."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "embq", "-f", str(queued), "receive", "jobs"]
+    done = subprocess.run(
+        [*command, "--all"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    os.close(write)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    with embq.open(queued) as broker:
+        assert broker.queue("jobs").depth() == 3
+
+
+def test_the_main_job_balances(tmp_path: Path) -> None:
+    """The demo kills a consumer, and its ledger balances all the same."""
+    events = tmp_path / "events.jsonl"
+    lines = [
+        json.dumps({"id": f"e{i}", "type": "t", "source": "s", "data": {"n": i}})
+        for i in range(60)
+    ]
+    events.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = run(tmp_path / "unused.db", "demo", str(events))
+    assert done.returncode == 0, done.stdout + done.stderr
+    ledger = dict(
+        line.split() for line in done.stdout.splitlines() if len(line.split()) == 2
+    )
+    assert (ledger["sent"], ledger["handled"], ledger["lost"]) == ("60", "60", "0")
+
+
+def test_a_broken_ledger_fails(tmp_path: Path) -> None:
+    """Events that are no JSON end the main job with an error, not with "balanced"."""
+    events = tmp_path / "events.jsonl"
+    events.write_text("{\n", encoding="utf-8")
+    done = run(tmp_path / "unused.db", "demo", str(events))
+    assert done.returncode != 0
+    assert "balanced" not in done.stdout
