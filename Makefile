@@ -19,13 +19,10 @@ CORE_READY := .venv/.core
 
 C_FILES := $(sort $(wildcard csrc/*.c))
 C_HEADERS := $(wildcard csrc/*.h)
-C_TESTS := $(sort $(wildcard tests/c/test_*.c))
 DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
 	-Wstrict-prototypes -Werror
-C_SANITIZE := -std=c11 -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
-	-fno-sanitize-recover=all -Wall -Wextra
 
 .PHONY: help setup run test lint format types bench sanitize docs build clean
 
@@ -69,13 +66,8 @@ types: $(VENV_READY)  ## Check types with mypy
 bench: $(CORE_READY)  ## Run the benchmarks
 	$(BIN)/python bench/ratios.py $(ARGS)
 
-sanitize: $(C_TESTS:tests/c/%.c=build/sanitize/%)  ## Run the C tests, ASan and UBSan on
-	@test -n "$^" || { echo "there are no tests/c/test_*.c" >&2; exit 1; }
-	for test in $^; do echo "== $$test"; $$test; done
-
-build/sanitize/%: tests/c/%.c $(wildcard tests/c/*.h) $(C_FILES) $(C_HEADERS)
-	@mkdir -p $(@D)
-	$(CC) $(C_SANITIZE) -Icsrc -Itests/c $< $(C_FILES) -o $@ -ldl -lm -lpthread
+sanitize: $(CORE_READY)  ## Run the C tests, ASan and UBSan on
+	$(BIN)/python -m pytest tests/test_c.py $(ARGS)
 
 docs: $(CORE_READY)  ## Check the docs: pasted output is true, examples run
 	@test -n "$(DOCS)" || { echo "there are no docs" >&2; exit 1; }
