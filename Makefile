@@ -19,6 +19,7 @@ CORE_READY := .venv/.core
 
 C_FILES := $(sort $(wildcard csrc/*.c))
 C_HEADERS := $(wildcard csrc/*.h)
+C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.c tests/c/*.h)
 DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
@@ -55,10 +56,12 @@ test: $(CORE_READY)  ## Run the tests; ARGS="-k name" chooses
 lint: $(VENV_READY)  ## Check style: Python with ruff, C with the compiler
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run -Werror $(C_LAID_OUT)
 	for file in $(C_FILES); do $(CC) $(C_LINT) -Icsrc $$file; done
 
-format: $(VENV_READY)  ## Format the Python code
+format: $(VENV_READY)  ## Format the code
 	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_LAID_OUT)
 
 types: $(VENV_READY)  ## Check types with mypy
 	$(BIN)/mypy

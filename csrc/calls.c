@@ -13,8 +13,9 @@ static int64_t deadline_of(const struct broker *b, int timeout_ms) {
 }
 
 /* A new operation inside an entered engine; NULL with the code noted in `*code`. */
-static struct op *call_begin(struct broker *b, enum op_kind kind, int64_t channel, size_t size,
-                             size_t extra_size, int timeout_ms, int64_t *code) {
+static struct op *call_begin(struct broker *b, enum op_kind kind, int64_t channel,
+                             size_t size, size_t extra_size, int timeout_ms,
+                             int64_t *code) {
     *code = engine_enter(b);
     if (*code < 0) return NULL;
     struct op *op = op_new(b, kind, channel, size, extra_size);
@@ -52,8 +53,10 @@ long long embq_resume(void) {
 
 void embq_abandon(void) {
     struct op *op = ring_pop_pending();
-    if (op && op->generation == fork_generation && !op->consumer) ring_abandon(op->broker->engine, op);
-    /* A consumer's batch stays the consumer's, which gives it back when it is closed. */
+    if (op && op->generation == fork_generation && !op->consumer)
+        ring_abandon(op->broker->engine, op);
+    /* A consumer's batch stays the consumer's, which gives it back when it is closed.
+     */
 }
 
 /* ---- the verbs ---- */
@@ -73,7 +76,8 @@ long long embq_declare(embq_ref broker, const char *name, size_t name_size,
 static struct op *send_begin(struct broker *b, enum op_kind kind, int64_t channel,
                              const char *body, size_t body_size, const char *fields,
                              size_t fields_size, int timeout_ms, int64_t *code) {
-    struct op *op = call_begin(b, kind, channel, body_size, fields_size, timeout_ms, code);
+    struct op *op =
+        call_begin(b, kind, channel, body_size, fields_size, timeout_ms, code);
     if (!op) return NULL;
     copy(op->bytes, body, body_size);
     copy(op->bytes + body_size, fields, fields_size);
@@ -81,12 +85,13 @@ static struct op *send_begin(struct broker *b, enum op_kind kind, int64_t channe
     return op;
 }
 
-long long embq_send(embq_ref broker, long long channel, const char *body, size_t body_size,
-                    const char *fields, size_t fields_size, int timeout_ms) {
+long long embq_send(embq_ref broker, long long channel, const char *body,
+                    size_t body_size, const char *fields, size_t fields_size,
+                    int timeout_ms) {
     int64_t code;
     struct broker *b = broker_of(broker);
-    struct op *op = send_begin(b, OP_SEND, channel, body, body_size, fields, fields_size,
-                               timeout_ms, &code);
+    struct op *op = send_begin(b, OP_SEND, channel, body, body_size, fields,
+                               fields_size, timeout_ms, &code);
     return op ? call_run(b, op) : code;
 }
 
@@ -108,7 +113,9 @@ int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int f
     op->limit = limit;
     op->flags = flags & EMBQ_CLAIM_AUTO_ACK;
     op->full = b->full && op->flags; /* removed durably before it is handed over */
-    op->wait_until_us = wait_ms < 0 ? -1 : wait_ms ? clock_real_us() + wait_ms * 1000LL : 0;
+    op->wait_until_us = wait_ms < 0 ? -1
+                        : wait_ms   ? clock_real_us() + wait_ms * 1000LL
+                                    : 0;
     op->answer = out;
     return (int)call_run(b, op);
 }
@@ -119,7 +126,8 @@ int embq_settle(embq_ref broker, long long channel, int verb, const char *receip
     int64_t code;
     struct broker *b = broker_of(broker);
     size_t size = (size_t)count * EMBQ_RECEIPT_SIZE;
-    struct op *op = call_begin(b, OP_SETTLE, channel, size, note_size, timeout_ms, &code);
+    struct op *op =
+        call_begin(b, OP_SETTLE, channel, size, note_size, timeout_ms, &code);
     if (!op) return (int)code;
     copy(op->bytes, receipts, size);
     copy(op->bytes + size, note, note_size);
@@ -151,7 +159,8 @@ static int unawaited_take(struct broker *b) {
     b->reported = b->unawaited;
     pthread_mutex_unlock(&e->mutex);
     if (!code) return 0;
-    return error_set(code, "%s (a staged operation that nobody awaited; %lld failed so)",
+    return error_set(code,
+                     "%s (a staged operation that nobody awaited; %lld failed so)",
                      b->first_error, (long long)more);
 }
 
@@ -163,8 +172,8 @@ int embq_flush(embq_ref broker, int timeout_ms) {
 
 /* ---- staging: never blocks ---- */
 
-/* In the child of a fork, until a call that may block opens the file again. In the parent the
- * ring goes on meanwhile. */
+/* In the child of a fork, until a call that may block opens the file again. In the
+ * parent the ring goes on meanwhile. */
 static int is_detached(const struct broker *b) {
     return !b->closed && !b->engine->attached && !b->engine->forking;
 }
@@ -176,7 +185,9 @@ static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t chann
     if (is_detached(b)) return NULL;
     if (b->closed) error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
     else if (e->failed)
-        error_set(e->failed, "%s: an earlier write failed; close it and open it again", e->path);
+        error_set(e->failed,
+                  "%s: an earlier write failed, and this handle goes no further",
+                  e->path);
     if (b->closed || e->failed) return NULL;
     struct op *op = op_new(b, kind, channel, size, extra_size);
     if (!op) return NULL;
@@ -187,13 +198,17 @@ static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t chann
 }
 
 static int refusal(const struct broker *b) {
-    return is_detached(b) ? EMBQ_DETACHED : b->closed ? EMBQ_CLOSED : b->engine->failed ? b->engine->failed : EMBQ_NO_MEMORY;
+    return is_detached(b)      ? EMBQ_DETACHED
+           : b->closed         ? EMBQ_CLOSED
+           : b->engine->failed ? b->engine->failed
+                               : EMBQ_NO_MEMORY;
 }
 
 embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
                           size_t body_size, const char *fields, size_t fields_size) {
     struct broker *b = broker_of(broker);
-    struct op *op = stage_begin(b, OP_SEND, channel, body, body_size, fields, fields_size);
+    struct op *op =
+        stage_begin(b, OP_SEND, channel, body, body_size, fields, fields_size);
     if (!op) return refusal(b);
     op->full = b->full != 0;
     int code = ring_stage(b->engine, op);
@@ -204,7 +219,8 @@ embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
 
 int embq_ack_nowait(embq_ref broker, long long channel, const char *receipt) {
     struct broker *b = broker_of(broker);
-    struct op *op = stage_begin(b, OP_SETTLE, channel, receipt, EMBQ_RECEIPT_SIZE, NULL, 0);
+    struct op *op =
+        stage_begin(b, OP_SETTLE, channel, receipt, EMBQ_RECEIPT_SIZE, NULL, 0);
     if (!op) return refusal(b);
     op->verb = EMBQ_ACK;
     op->count = 1;
@@ -219,7 +235,8 @@ static int is_parents(const struct op *op) {
 }
 
 static int parents_error(void) {
-    return error_set(EMBQ_CLOSED, "this call was made before a fork; its outcome is the "
+    return error_set(EMBQ_CLOSED,
+                     "this call was made before a fork; its outcome is the "
                      "parent's");
 }
 

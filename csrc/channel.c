@@ -1,9 +1,10 @@
 /* Channels: reading and writing their rows, declaring and creating queues. See store.h.
  *
- * A send writes its message and nothing else. The channel's row says how many were sent, and
- * which sequence is next, as of the last time that it was written; what was sent since is told
- * by the last message: its sequence gives the number, its total_bytes the sum of sizes. So the
- * row is written, at the latest, in the transaction that removes a message.
+ * A send writes its message and nothing else. The channel's row says how many were
+ * sent, and which sequence is next, as of the last time that it was written; what was
+ * sent since is told by the last message: its sequence gives the number, its
+ * total_bytes the sum of sizes. So the row is written, at the latest, in the
+ * transaction that removes a message.
  */
 #include "store.h"
 
@@ -81,10 +82,10 @@ static int channel_read(struct engine *e, struct channel *c) {
     found = statement_step(e, s);
     if (found <= 0) return found;
     int column = 0;
-    int64_t *counters[] = {&c->sub.removed,   &c->sub.removed_bytes, &c->sub.in_flight,
-                           &c->sub.waiting,   &c->sub.delivered,     &c->sub.redelivered,
-                           &c->sub.acked,     &c->sub.nacked,        &c->sub.rejected,
-                           &c->sub.expired,   &c->sub.dead};
+    int64_t *counters[] = {&c->sub.removed, &c->sub.removed_bytes, &c->sub.in_flight,
+                           &c->sub.waiting, &c->sub.delivered,     &c->sub.redelivered,
+                           &c->sub.acked,   &c->sub.nacked,        &c->sub.rejected,
+                           &c->sub.expired, &c->sub.dead};
     c->sub.id = sq.column_int64(s, column++);
     for (int lane = 0; lane < EMBQ_LANES; lane++)
         c->sub.cursor[lane] = sq.column_int64(s, column++); /* null reads as 0 */
@@ -142,7 +143,8 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
     int64_t id = statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, -1);
     if (id < 0) return -1;
     if (id >= EMBQ_CHANNELS_MAX)
-        return error_set(EMBQ_LIMIT_REACHED, "the file has all %lld channels that it can have",
+        return error_set(EMBQ_LIMIT_REACHED,
+                         "the file has all %lld channels that it can have",
                          (long long)EMBQ_CHANNELS_MAX - 1);
     sqlite3_stmt *s = statement(e, ST_CHANNEL_INSERT, 0);
     if (!s) return -1;
@@ -162,7 +164,8 @@ static int options_read(struct slice packed, struct options *o) {
     struct unpacker u = unpack_from(packed.data, packed.size);
     if (unpack_array(&u) != OPTIONS_COUNT) u.failed = 1;
     struct slice codec = unpack_slice(&u);
-    snprintf(o->codec, sizeof o->codec, "%.*s", (int)codec.size, codec.data ? codec.data : "");
+    snprintf(o->codec, sizeof o->codec, "%.*s", (int)codec.size,
+             codec.data ? codec.data : "");
     o->visibility_timeout_ms = unpack_int(&u);
     o->max_receives = unpack_int(&u);
     o->dead_letter = slice_copy(unpack_slice(&u));
@@ -171,7 +174,8 @@ static int options_read(struct slice packed, struct options *o) {
     o->retry_cap_ms = unpack_int(&u);
     o->retry_jitter = unpack_int(&u) != 0;
     o->max_body = unpack_int(&u);
-    if (u.failed) return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
+    if (u.failed)
+        return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
     return 0;
 }
 
@@ -191,7 +195,8 @@ static void options_pack(const struct options *o, struct packer *p) {
 /* Whether dead letters sent to `target` could come back to the queue `name`. */
 static int dead_letters_cycle(struct engine *e, struct slice name, const char *target) {
     for (int hops = 0; target && hops < DEAD_LETTER_HOPS; hops++) {
-        if (strlen(target) == name.size && !memcmp(target, name.data, name.size)) return 1;
+        if (strlen(target) == name.size && !memcmp(target, name.data, name.size))
+            return 1;
         int64_t id = channel_find(e, target, strlen(target));
         struct channel *c = id > 0 ? channel_get(e, id) : NULL;
         if (!c) return 0;
@@ -209,8 +214,10 @@ int64_t channel_declare(struct engine *e, struct op *op) {
         struct slice name = {op->bytes, op->size};
         int code = options_read(packed, &o);
         if (code == 0 && dead_letters_cycle(e, name, o.dead_letter))
-            code = error_set(EMBQ_INVALID_ARGUMENT, "dead letters of this queue would come back "
-                             "to it, by way of %s", o.dead_letter);
+            code = error_set(EMBQ_INVALID_ARGUMENT,
+                             "dead letters of this queue would come back "
+                             "to it, by way of %s",
+                             o.dead_letter);
         id = code < 0 ? code : channel_create(e, op->bytes, op->size, &o);
         free(o.dead_letter);
     }
@@ -225,8 +232,8 @@ int64_t channel_declare(struct engine *e, struct op *op) {
 
 int64_t channel_allocate(struct channel *c, int64_t count) {
     if (c->next_sequence + count >= EMBQ_SEQUENCE_MAX)
-        return error_set(EMBQ_LIMIT_REACHED, "queue %s has given out all its sequence numbers",
-                         c->name);
+        return error_set(EMBQ_LIMIT_REACHED,
+                         "queue %s has given out all its sequence numbers", c->name);
     int64_t first = c->next_sequence;
     c->next_sequence += count;
     return first;
@@ -234,9 +241,10 @@ int64_t channel_allocate(struct channel *c, int64_t count) {
 
 static int subscription_write(struct engine *e, struct channel *c) {
     const struct subscription *u = &c->sub;
-    const int64_t counters[] = {u->removed, u->removed_bytes, u->in_flight,   u->waiting,
-                                u->delivered, u->redelivered, u->acked,       u->nacked,
-                                u->rejected,  u->expired,     u->dead,        u->id};
+    const int64_t counters[] = {u->removed, u->removed_bytes, u->in_flight,
+                                u->waiting, u->delivered,     u->redelivered,
+                                u->acked,   u->nacked,        u->rejected,
+                                u->expired, u->dead,          u->id};
     sqlite3_stmt *s = statement(e, ST_SUBSCRIPTION_WRITE, 0);
     int index = 1;
     for (int lane = 0; s && lane < EMBQ_LANES; lane++, index++) {

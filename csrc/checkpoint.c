@@ -1,10 +1,12 @@
-/* Checkpoints: by the keeper, in idle gaps first, so that no caller's commit pays for them.
+/* Checkpoints: by the keeper, in idle gaps first, so that no caller's commit pays for
+ * them.
  *
- * SQLite 3.7.0 to 3.51.2 has a race between a checkpoint and a writer that starts the WAL over
- * (sqlite.org/wal.html, "the WAL-reset bug"). It cannot happen while another connection holds a
- * read transaction on a WAL that is not empty, so a step beside the writers holds one; the
- * completing one holds the write lock, behind which nobody can start the WAL over.
- * No TRUNCATE and no RESTART: overwriting a WAL costs half of appending to it.
+ * SQLite 3.7.0 to 3.51.2 has a race between a checkpoint and a writer that starts the
+ * WAL over (sqlite.org/wal.html, "the WAL-reset bug"). It cannot happen while another
+ * connection holds a read transaction on a WAL that is not empty, so a step beside the
+ * writers holds one; the completing one holds the write lock, behind which nobody can
+ * start the WAL over. No TRUNCATE and no RESTART: overwriting a WAL costs half of
+ * appending to it.
  */
 #include "engine.h"
 
@@ -17,8 +19,9 @@
 #define WAL_BYTES_MAX ((int64_t)64 << 20) /* and here it must, whatever it costs */
 #define AGAIN_US 250000                   /* after a checkpoint that got nowhere */
 #define EXTEND_SYNCS 64                   /* so many syncs make it worth while */
-#define EXTEND_STEP 16                    /* blocks a round, so that no writer waits long */
-#define COMPLETE_BYTES ((int64_t)2 << 20) /* little enough to be done under the write lock */
+#define EXTEND_STEP 16 /* blocks a round, so that no writer waits long */
+#define COMPLETE_BYTES \
+    ((int64_t)2 << 20) /* little enough to be done under the write lock */
 
 static int64_t frame_bytes(const struct engine *e, uint32_t frames) {
     return (int64_t)frames * (wal_page_size(&e->wal) + 24);
@@ -38,8 +41,8 @@ int checkpoint_due(const struct engine *e, int idle) {
 /* A PASSIVE checkpoint; how many frames are left, or -1. */
 static int64_t checkpoint_passive(struct engine *e) {
     int frames = 0, done = 0;
-    int result = sq.wal_checkpoint_v2(e->checkpoint_db, "main", SQLITE_CHECKPOINT_PASSIVE,
-                                      &frames, &done);
+    int result = sq.wal_checkpoint_v2(e->checkpoint_db, "main",
+                                      SQLITE_CHECKPOINT_PASSIVE, &frames, &done);
     if (result != SQLITE_OK) return -1; /* busy: another process is at it */
     e->checkpoints++;
     return frames - done;
@@ -66,7 +69,8 @@ void checkpoint_step(struct engine *e) {
                 sq.exec(e->hold_db, "select schema_version\nfrom embq_meta", NULL, NULL,
                         NULL) == SQLITE_OK;
     if (holds && wal_frames(&e->wal) > 0) checkpoint_passive(e);
-    if (!sq.get_autocommit(e->hold_db)) sq.exec(e->hold_db, "rollback", NULL, NULL, NULL);
+    if (!sq.get_autocommit(e->hold_db))
+        sq.exec(e->hold_db, "rollback", NULL, NULL, NULL);
     pthread_mutex_unlock(&e->checkpoint_mutex);
     int64_t wal = frame_bytes(e, wal_frames(&e->wal)), after = pending_bytes(e);
     int starts_over = wal >= WAL_BYTES && after <= COMPLETE_BYTES;
@@ -84,10 +88,10 @@ int64_t checkpoint_complete(struct engine *e) {
 
 /* ---- the -wal, long beforehand ----
  *
- * An fdatasync that makes the file longer must write the file system's journal too, which
- * doubles its time. So a handle that syncs often fills the -wal with zeros once, up to where
- * it starts over; SQLite stops reading at the first frame whose checksum is wrong. The write
- * lock is held: nobody else appends meanwhile.
+ * An fdatasync that makes the file longer must write the file system's journal too,
+ * which doubles its time. So a handle that syncs often fills the -wal with zeros once,
+ * up to where it starts over; SQLite stops reading at the first frame whose checksum is
+ * wrong. The write lock is held: nobody else appends meanwhile.
  */
 
 int wal_extension_due(const struct engine *e) {

@@ -1,6 +1,7 @@
-/* Claiming: which messages a consumer gets next. See store.h and "The order of hand-outs" in
- * ARCHITECTURE.md: due retries go before new messages, but at least one hand-out in eight is
- * new; a suspect goes alone, and only one of them is in flight in a process.
+/* Claiming: which messages a consumer gets next. See store.h and "The order of
+ * hand-outs" in ARCHITECTURE.md: due retries go before new messages, but at least one
+ * hand-out in eight is new; a suspect goes alone, and only one of them is in flight in
+ * a process.
  */
 #include "store.h"
 
@@ -73,10 +74,11 @@ static int retry_take(struct claim *k, int64_t message) {
 }
 
 /* The messages that wait and are due, earliest first; how many, or -1. */
-static int64_t retries_find(struct claim *k, int suspect, int64_t limit, int64_t *messages,
-                            int64_t *first_due) {
-    sqlite3_stmt *s = statement_ints(k->e, ST_DELIVERY_RETRIES, 0,
-                                     INTS(k->c->sub.id, LANE, suspect, k->wall_ms, limit));
+static int64_t retries_find(struct claim *k, int suspect, int64_t limit,
+                            int64_t *messages, int64_t *first_due) {
+    sqlite3_stmt *s =
+        statement_ints(k->e, ST_DELIVERY_RETRIES, 0,
+                       INTS(k->c->sub.id, LANE, suspect, k->wall_ms, limit));
     int64_t count = 0;
     int more;
     while ((more = statement_step(k->e, s)) > 0) {
@@ -90,7 +92,8 @@ static int suspect_in_flight(const struct claim *k) {
     return k->e->suspect.token && k->now_ms < k->e->suspect.deadline_ms;
 }
 
-/* Give the next one to new messages when retries had their turns and there is a new one. */
+/* Give the next one to new messages when retries had their turns and there is a new
+ * one. */
 static int turn_of_new(const struct claim *k, int64_t available) {
     return available > 0 && k->c->retries_in_row >= EMBQ_RETRIES_IN_A_ROW;
 }
@@ -100,11 +103,13 @@ static int64_t retries_claim(struct claim *k) {
     int64_t plain[EMBQ_RUN_IDS], suspect = 0, due = 0, suspect_due = 0;
     if (!k->c->sub.waiting) return k->limit;
     int64_t retries = retries_find(k, 0, k->limit, plain, &due);
-    int64_t suspects = suspect_in_flight(k) ? 0 : retries_find(k, 1, 1, &suspect, &suspect_due);
+    int64_t suspects =
+        suspect_in_flight(k) ? 0 : retries_find(k, 1, 1, &suspect, &suspect_due);
     int64_t fresh = new_count(k, k->limit);
     if (retries < 0 || suspects < 0 || k->e->storage_error) return -1;
     if (suspects && !(k->op->flags & CLAIM_NO_SUSPECT) && !turn_of_new(k, fresh)) {
-        int first = !retries || suspect_due < due || (suspect_due == due && suspect < plain[0]);
+        int first =
+            !retries || suspect_due < due || (suspect_due == due && suspect < plain[0]);
         if (first) {
             k->c->retries_in_row++;
             return retry_take(k, suspect) < 0 ? -1 : 0;
@@ -128,8 +133,8 @@ static int64_t retries_claim(struct claim *k) {
 
 /* ---- new messages: a run ---- */
 
-/* Read rows beyond the cursor into the answer; their ids and sizes, how many, or -1. Run and
- * token stand in each receipt, so they are known before the run's span is. */
+/* Read rows beyond the cursor into the answer; their ids and sizes, how many, or -1.
+ * Run and token stand in each receipt, so they are known before the run's span is. */
 static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t token,
                         int64_t *ids, uint32_t *sizes) {
     struct engine *e = k->e;
@@ -170,7 +175,8 @@ static int new_claim(struct claim *k, int64_t most) {
     int64_t run = run_new_id(e, k->deadline_ms), token = token_new();
     int64_t count = new_read(k, most, run, token, ids, sizes);
     if (count <= 0) {
-        if (count == 0) c->sub.cursor[LANE] = new_last(c); /* nothing is there any more */
+        if (count == 0)
+            c->sub.cursor[LANE] = new_last(c); /* nothing is there any more */
         c->sub_dirty = 1;
         return (int)count;
     }
@@ -211,7 +217,8 @@ int64_t claim_run(struct engine *e, struct op *op) {
     op->suspect_due = 0;
     if (leases_expire(e) < 0) return -1;
     k.c = channel_get(e, op->channel);
-    if (!k.c) return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
+    if (!k.c)
+        return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
     if (k.limit > EMBQ_RUN_IDS) k.limit = EMBQ_RUN_IDS;
     if (k.c->options.max_receives == 1 && k.c->options.dead_letter)
         k.limit = 1; /* blame nobody's neighbours */

@@ -1,5 +1,6 @@
-/* Clocks. Leases run on CLOCK_BOOTTIME (it counts suspended time and never jumps), delays on
- * the wall clock. Tests map a file of two int64 over both, shared by all their processes. */
+/* Clocks. Leases run on CLOCK_BOOTTIME (it counts suspended time and never jumps),
+ * delays on the wall clock. Tests map a file of two int64 over both, shared by all
+ * their processes. */
 #include "embq.h"
 
 #include <errno.h>
@@ -74,8 +75,8 @@ int embq_clock_map(const char *path) {
 }
 
 uint64_t random_u64(void) {
-    /* Tokens must be unguessable across processes and forks, so the kernel makes them; a
-     * block at a time per thread, dropped when the process is another one. */
+    /* Tokens must be unguessable across processes and forks, so the kernel makes them;
+     * a block at a time per thread, dropped when the process is another one. */
     static _Thread_local struct {
         uint64_t words[64];
         int left;

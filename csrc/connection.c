@@ -1,5 +1,5 @@
-/* The engine's connections: opened with the same pragmas, closed without a checkpoint when a
- * fork is coming. See connection.h. */
+/* The engine's connections: opened with the same pragmas, closed without a checkpoint
+ * when a fork is coming. See connection.h. */
 #include "connection.h"
 
 #include "statement.h"
@@ -12,11 +12,11 @@
 static const char *const pragmas[] = {
     /* Commits need no fsync of their own: lead_sync() does one for all that need it. */
     "pragma synchronous = normal",
-    /* Debian's default of ON makes deletes of large rows 18 times slower; FAST still clears
-     * what lies in pages that are written anyway. */
+    /* Debian's default of ON makes deletes of large rows 18 times slower; FAST still
+     * clears what lies in pages that are written anyway. */
     "pragma secure_delete = fast",
-    /* A page written early cannot be taken back; a large group must not hit the file before
-     * its commit. */
+    /* A page written early cannot be taken back; a large group must not hit the file
+     * before its commit. */
     "pragma cache_spill = off",
     /* A truncated or failing file must be an error, not a SIGBUS. */
     "pragma mmap_size = 0",
@@ -33,7 +33,8 @@ static int pragma_run(sqlite3 *db, const char *text, const char *path) {
 
 static int connection_open(const struct engine *e, sqlite3 **db) {
     const char *path = e->path;
-    int result = sq.open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    int result =
+        sq.open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (result != SQLITE_OK) return error_sqlite(*db, result, path);
     sq.extended_result_codes(*db, 1);
     sq.busy_timeout(*db, e->busy_timeout_ms); /* somebody may be recovering the WAL */
@@ -49,12 +50,14 @@ static int connection_open(const struct engine *e, sqlite3 **db) {
 
 static int schema_check(sqlite3 *db, const char *path) {
     sqlite3_stmt *s = NULL;
-    int result = sq.prepare_v3(db, "select schema_version\nfrom embq_meta", -1, 0, &s, NULL);
+    int result =
+        sq.prepare_v3(db, "select schema_version\nfrom embq_meta", -1, 0, &s, NULL);
     if (result == SQLITE_ERROR) return EMBQ_NO_SCHEMA; /* no such table */
     if (result == SQLITE_OK) result = sq.step(s);
     int64_t version = result == SQLITE_ROW ? sq.column_int64(s, 0) : 0;
-    int code = result == SQLITE_ROW || result == SQLITE_DONE ? 0
-                                                             : error_sqlite(db, result, path);
+    int code = result == SQLITE_ROW || result == SQLITE_DONE
+                   ? 0
+                   : error_sqlite(db, result, path);
     sq.finalize(s);
     if (code < 0) return code;
     if (version > EMBQ_SCHEMA_VERSION)

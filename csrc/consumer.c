@@ -1,26 +1,30 @@
 /* Prefetch: a consumer claims a batch ahead while the one before it is being handled.
  *
  *     next(): the batch that was asked for, or a claim that waits
- *     take(): before each message is handed out: is its lease still good? is it still ours?
- *     tend(): the keeper gives back, uncounted, what nobody took before the lease ends
+ *     take(): before each message is handed out: is its lease still good? is it still
+ * ours? tend(): the keeper gives back, uncounted, what nobody took before the lease
+ * ends
  *
- * A suspect is never prefetched. When a batch says that one is due, nothing more is asked for
- * in advance; what is in hand is worked off, and the suspect is claimed alone.
+ * A suspect is never prefetched. When a batch says that one is due, nothing more is
+ * asked for in advance; what is in hand is worked off, and the suspect is claimed
+ * alone.
  */
 #include "engine.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_FIRST 8    /* of a consumer that adapts: until it knows the handling time */
+#define BATCH_FIRST 8 /* of a consumer that adapts: until it knows the handling time \
+                       */
 #define BATCH_MAX 1000
-#define BATCH_US 20000   /* it aims at batches that take so long */
-#define SOON_US 500      /* wait so long for a batch that is on its way, GIL in hand */
-#define GROWTH 4         /* at most from one batch to the next */
-#define MARGIN_MS 1000   /* give back so long before the lease ends ... */
-#define TEND_MAX 64      /* consumers tended in one tick */
-#define AUTO_ACK_MAX 100 /* an at-most-once consumer that adapts loses no more to a crash */
-#define MARGIN_SHARE 4   /* ... or this share of it, whichever is less */
+#define BATCH_US 20000 /* it aims at batches that take so long */
+#define SOON_US 500    /* wait so long for a batch that is on its way, GIL in hand */
+#define GROWTH 4       /* at most from one batch to the next */
+#define MARGIN_MS 1000 /* give back so long before the lease ends ... */
+#define TEND_MAX 64    /* consumers tended in one tick */
+#define AUTO_ACK_MAX \
+    100 /* an at-most-once consumer that adapts loses no more to a crash */
+#define MARGIN_SHARE 4 /* ... or this share of it, whichever is less */
 
 struct consumer {
     struct consumer *next; /* of its engine; under the engine's mutex */
@@ -31,7 +35,8 @@ struct consumer {
 
     struct op *claim; /* a claim on its way: ahead, or waited for */
     int ahead;
-    int busy; /* a thread is in next(): the keeper keeps off. Under the engine's mutex */
+    int busy; /* a thread is in next(): the keeper keeps off. Under the engine's mutex
+               */
     int64_t wait_until_us; /* of the call of next() that goes on */
     embq_bytes *out;
 
@@ -42,7 +47,8 @@ struct consumer {
     int suspect_due;
 };
 
-embq_ref embq_consumer_open(embq_ref broker, long long channel, int prefetch, int flags) {
+embq_ref embq_consumer_open(embq_ref broker, long long channel, int prefetch,
+                            int flags) {
     struct broker *b = broker_of(broker);
     struct consumer *c = calloc(1, sizeof *c);
     if (!c) return error_set(EMBQ_NO_MEMORY, "no memory for a consumer");
@@ -58,8 +64,8 @@ embq_ref embq_consumer_open(embq_ref broker, long long channel, int prefetch, in
     return (embq_ref)c;
 }
 
-/* Two batches are out at once, so each is half of what may be. An at-most-once consumer has
- * but one: what a crash can lose is a batch. */
+/* Two batches are out at once, so each is half of what may be. An at-most-once consumer
+ * has but one: what a crash can lose is a batch. */
 static int batch_limit(const struct consumer *c) {
     if (!c->prefetch) return c->batch;
     return c->flags || c->prefetch < 2 ? c->prefetch : c->prefetch / 2;
@@ -112,7 +118,8 @@ static int64_t claim_wait(struct consumer *c) {
 static void batch_accept(struct consumer *c, int64_t count, embq_bytes *out) {
     struct engine *e = c->broker->engine;
     struct op *op = c->claim;
-    int64_t last_us = c->count && c->taken == c->count ? clock_real_us() - c->started_us : 0;
+    int64_t last_us =
+        c->count && c->taken == c->count ? clock_real_us() - c->started_us : 0;
     int64_t each_us = last_us / (c->count ? c->count : 1);
     batch_adapt(c);
     pthread_mutex_lock(&e->mutex);
@@ -140,7 +147,8 @@ static int64_t next_batch(struct consumer *c) {
     struct engine *e = c->broker->engine;
     if (c->claim) {
         if (c->ahead)
-            c->claim->deadline_us = clock_real_us() + (int64_t)c->broker->busy_timeout_ms * 1000;
+            c->claim->deadline_us =
+                clock_real_us() + (int64_t)c->broker->busy_timeout_ms * 1000;
         int64_t result = claim_wait(c);
         if (result != 0 || !c->ahead) return result;
         /* Nothing was there when it looked: from here on wait for what comes. */
@@ -173,7 +181,8 @@ static int64_t consumer_run(struct consumer *c) {
     if (result >= 0 && !c->claim->abandoned) {
         batch_accept(c, result, c->out);
     } else if (result != EMBQ_INTERRUPTED && c->claim) {
-        op_release(c->claim); /* when its time was over in a group, the leader still has it */
+        op_release(
+            c->claim); /* when its time was over in a group, the leader still has it */
         c->claim = NULL;
     }
     busy_set(c, 0);
@@ -181,8 +190,9 @@ static int64_t consumer_run(struct consumer *c) {
     return result;
 }
 
-/* The keeper is at it: a moment's wait with the GIL in hand is less than what taking the GIL
- * back would cost beside a computing thread, and less than the switch interval for others. */
+/* The keeper is at it: a moment's wait with the GIL in hand is less than what taking
+ * the GIL back would cost beside a computing thread, and less than the switch interval
+ * for others. */
 static int claim_comes_soon(struct op *op) {
     ATOMIC_STORE(&op->ticket_waits, 1);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -208,7 +218,9 @@ int64_t consumer_resume(struct consumer *c) {
 int embq_consumer_next(embq_ref consumer, int wait_ms, embq_bytes *out) {
     struct consumer *c = (struct consumer *)consumer;
     c->out = out;
-    c->wait_until_us = wait_ms < 0 ? -1 : wait_ms ? clock_real_us() + wait_ms * 1000LL : 0;
+    c->wait_until_us = wait_ms < 0 ? -1
+                       : wait_ms   ? clock_real_us() + wait_ms * 1000LL
+                                   : 0;
     return (int)consumer_run(c);
 }
 
@@ -297,7 +309,8 @@ void consumers_forget(struct engine *e) {
     for (struct consumer *c = e->consumers; c; c = c->next) {
         c->over = 1;
         c->count = c->taken = c->ahead = c->busy = 0;
-        c->claim = NULL; /* it stays where it is: the lists that it stood in are no more */
+        c->claim =
+            NULL; /* it stays where it is: the lists that it stood in are no more */
     }
     e->consumers = NULL;
 }
@@ -317,7 +330,8 @@ int embq_consumer_close(embq_ref consumer) {
     if (op) {
         op->deadline_us = clock_real_us() + (int64_t)c->broker->busy_timeout_ms * 1000;
         code = (int)ring_call(e, op);
-        if (code == EMBQ_LEASE_LOST) code = 0; /* what was not ours any more is given back */
+        if (code == EMBQ_LEASE_LOST)
+            code = 0; /* what was not ours any more is given back */
     }
     engine_leave(e);
     return code < 0 ? code : 0;

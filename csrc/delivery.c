@@ -1,23 +1,27 @@
 /* Deliveries: the states of a message after its first hand-out. See store.h.
  *
  *     held --nack--> waiting (due by the retry policy) --claim--> held
- *     held --expiry, death--> waiting, suspect: due at once, the token kept --claim--> held
- *     held --give back--> waiting: due before all others, uncounted
- *     held, or suspect and not claimed again --ack--> gone   --reject--> dead letter
+ *     held --expiry, death--> waiting, suspect: due at once, the token kept --claim-->
+ * held held --give back--> waiting: due before all others, uncounted held, or suspect
+ * and not claimed again --ack--> gone   --reject--> dead letter
  */
 #include "store.h"
 
 #include <string.h>
 
 struct delivery delivery_of_run(struct run *r, int64_t message) {
-    struct delivery d = {.message = message, .run = r, .receive_count = 1,
+    struct delivery d = {.message = message,
+                         .run = r,
+                         .receive_count = 1,
                          .token = token_of_member(r->token, message),
-                         .owner = r->owner, .deadline_ms = run_deadline_ms(r->id),
+                         .owner = r->owner,
+                         .deadline_ms = run_deadline_ms(r->id),
                          .first_at_ms = r->claimed_at_ms};
     return d;
 }
 
-int delivery_read(struct engine *e, struct channel *c, int64_t message, struct delivery *d) {
+int delivery_read(struct engine *e, struct channel *c, int64_t message,
+                  struct delivery *d) {
     sqlite3_stmt *s = statement_ints(e, ST_DELIVERY_READ, 0, INTS(c->sub.id, message));
     int found = statement_step(e, s);
     if (found <= 0) return found;
@@ -47,12 +51,14 @@ static void bind_or_null(sqlite3_stmt *s, int index, int64_t value) {
     else sq.bind_null(s, index);
 }
 
-int delivery_store(struct engine *e, struct channel *c, struct delivery *d, int64_t owner) {
+int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
+                   int64_t owner) {
     delivery_leave(c, d, MEMBER_LEFT);
     d->owner = owner;
     if (owner) c->sub.in_flight++;
     else c->sub.waiting++;
-    sqlite3_stmt *s = statement(e, d->stored ? ST_DELIVERY_WRITE : ST_DELIVERY_INSERT, 0);
+    sqlite3_stmt *s =
+        statement(e, d->stored ? ST_DELIVERY_WRITE : ST_DELIVERY_INSERT, 0);
     if (!s) return -1;
     sq.bind_int64(s, 1, c->sub.id);
     sq.bind_int64(s, 2, d->message);
@@ -73,7 +79,8 @@ int delivery_store(struct engine *e, struct channel *c, struct delivery *d, int6
     return 0;
 }
 
-static int delivery_delete(struct engine *e, struct channel *c, const struct delivery *d) {
+static int delivery_delete(struct engine *e, struct channel *c,
+                           const struct delivery *d) {
     if (!d->stored) return 0;
     return statement_do(e, ST_DELIVERY_DELETE, 0, INTS(c->sub.id, d->message));
 }
@@ -110,8 +117,9 @@ int delivery_expire(struct engine *e, struct channel *c, struct delivery *d) {
     c->sub.expired++;
     if (delivery_is_last(c, d)) return delivery_bury(e, c, d, "max_receives", none);
     d->suspect = 1;
-    /* Due at once, whatever the wall clock does; among suspects the least often handed out
-     * goes first, so that one that always kills does not hide the innocent behind it. */
+    /* Due at once, whatever the wall clock does; among suspects the least often handed
+     * out goes first, so that one that always kills does not hide the innocent behind
+     * it. */
     d->due_at_ms = d->receive_count;
     return delivery_store(e, c, d, 0);
 }

@@ -1,7 +1,7 @@
-/* What every file of the core includes: the boundary, the borrowed SQLite, errors, clocks,
- * futexes. Layers, lowest first: error, clock, futex, pack, sqlite | files, wal |
- * statement | channel, message, run, delivery | claim, settle | engine, ring, lead, keeper,
- * wait, checkpoint | api. A file uses those left of it or on its own level.
+/* What every file of the core includes: the boundary, the borrowed SQLite, errors,
+ * clocks, futexes. Layers, lowest first: error, clock, futex, pack, sqlite | files, wal
+ * | statement | channel, message, run, delivery | claim, settle | engine, ring, lead,
+ * keeper, wait, checkpoint | api. A file uses those left of it or on its own level.
  */
 #ifndef EMBQ_H
 #define EMBQ_H
@@ -21,10 +21,12 @@
 
 /* ---- error.c ---- */
 
-/* Note what happened, for embq_errmsg() on this thread; returns `code`. No payload, ever. */
+/* Note what happened, for embq_errmsg() on this thread; returns `code`. No payload,
+ * ever. */
 int error_set(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *error_text(void);
-/* The code of a failed SQLite call on `db`, its text noted with `what` was being done. */
+/* The code of a failed SQLite call on `db`, its text noted with `what` was being done.
+ */
 int error_sqlite(sqlite3 *db, int result, const char *what);
 
 /* ---- clock.c: leases by boot time, delays by wall time; both in ms ---- */
@@ -37,11 +39,12 @@ uint64_t random_u64(void);
 
 /* ---- futex.c ---- */
 
-/* Sleep while *word is `value`. timeout_us -1: for ever. 0 when woken (or not slept), else
- * ETIMEDOUT or EINTR. */
+/* Sleep while *word is `value`. timeout_us -1: for ever. 0 when woken (or not slept),
+ * else ETIMEDOUT or EINTR. */
 int futex_wait(uint32_t *word, uint32_t value, int64_t timeout_us);
 void futex_wake(uint32_t *word, int count);
-/* The same on a word that other processes map too; only sleepers whose bits meet wake. */
+/* The same on a word that other processes map too; only sleepers whose bits meet wake.
+ */
 int futex_wait_shared(volatile uint32_t *word, uint32_t value, uint32_t bits,
                       int64_t timeout_us);
 void futex_wake_shared(volatile uint32_t *word, uint32_t bits);

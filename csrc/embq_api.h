@@ -1,22 +1,23 @@
 /* The whole boundary between Python and C, and nothing else: declarations only, so that
- * ffi_build.py can feed this text to cffi and embq.h can include it. One header, two readers:
- * drift cannot compile.
+ * ffi_build.py can feed this text to cffi and embq.h can include it. One header, two
+ * readers: drift cannot compile.
  *
- * Two cffi units read it. What stands above the line "NEVER BLOCKS" may wait, and lives in the
- * unit that gives up the GIL; what stands below it never waits, and lives in the unit that
- * keeps the GIL (giving it up costs up to 5 ms beside a computing thread). The units share one
- * library, so handles cross between them as integers: `embq_ref`.
+ * Two cffi units read it. What stands above the line "NEVER BLOCKS" may wait, and lives
+ * in the unit that gives up the GIL; what stands below it never waits, and lives in the
+ * unit that keeps the GIL (giving it up costs up to 5 ms beside a computing thread).
+ * The units share one library, so handles cross between them as integers: `embq_ref`.
  *
- * A call returns >= 0 for success, a count or a row, and < 0 for one of the codes below; the
- * text of the last failure on this thread is embq_errmsg(). Sizes are bytes, times are
- * milliseconds, -1 as a wait means "for ever". No call keeps a pointer that it was given,
- * but a resumed one fills the `out` of the call that was interrupted.
+ * A call returns >= 0 for success, a count or a row, and < 0 for one of the codes
+ * below; the text of the last failure on this thread is embq_errmsg(). Sizes are bytes,
+ * times are milliseconds, -1 as a wait means "for ever". No call keeps a pointer that
+ * it was given, but a resumed one fills the `out` of the call that was interrupted.
  */
 typedef intptr_t embq_ref;
 
 /* Codes. embq/errors.py has one class for each; EMBQ_INTERRUPTED and EMBQ_NOT_YET never
- * reach a user, EMBQ_NO_SCHEMA asks _native to run the migrations and to open again, and
- * EMBQ_DETACHED, which only staging gives, to call embq_ping() first and then again. */
+ * reach a user, EMBQ_NO_SCHEMA asks _native to run the migrations and to open again,
+ * and EMBQ_DETACHED, which only staging gives, to call embq_ping() first and then
+ * again. */
 #define EMBQ_INTERRUPTED -1
 #define EMBQ_NOT_YET -2
 #define EMBQ_NO_SCHEMA -3
@@ -68,8 +69,8 @@ typedef struct {
 
 /* ---- the borrowed SQLite (sqlite.c) ---- */
 
-/* Take SQLite's functions from the library that the loaded module at `path` is or links.
- * Returns 1 when all were found, 0 when the module hides them. */
+/* Take SQLite's functions from the library that the loaded module at `path` is or
+ * links. Returns 1 when all were found, 0 when the module hides them. */
 int embq_bind_module(const char *path);
 /* Whether sqlite3_extension_init() was called, and so SQLite's functions are known. */
 int embq_bind_extension(void);
@@ -81,53 +82,59 @@ int embq_bind_check(void);
 
 /* ---- a file, opened (engine.c) ---- */
 
-/* Open the file at `path` (absolute; taken literally) and give a broker handle in `*broker`.
- * All brokers of one file in one process share one engine. EMBQ_NO_SCHEMA: the file is
- * there, with mode 0600, but holds no tables of this version; nothing stays open. */
+/* Open the file at `path` (absolute; taken literally) and give a broker handle in
+ * `*broker`. All brokers of one file in one process share one engine. EMBQ_NO_SCHEMA:
+ * the file is there, with mode 0600, but holds no tables of this version; nothing stays
+ * open. */
 int embq_open(const char *path, int flags, int busy_timeout_ms, embq_ref *broker);
-/* Store what is staged, wake every waiting call of this broker with EMBQ_CLOSED. The first
- * failure that nobody awaited is returned. The handle stays valid until embq_broker_free. */
+/* Store what is staged, wake every waiting call of this broker with EMBQ_CLOSED. The
+ * first failure that nobody awaited is returned. The handle stays valid until
+ * embq_broker_free. */
 int embq_close(embq_ref broker);
 void embq_broker_free(embq_ref broker);
 void embq_before_fork(void);
 void embq_after_fork_parent(void);
 void embq_after_fork_child(void);
-/* Tests: all clocks of this process are read from this file of two int64: boot_ms, wall_ms.
- * NULL: the machine's clocks again. */
+/* Tests: all clocks of this process are read from this file of two int64: boot_ms,
+ * wall_ms. NULL: the machine's clocks again. */
 int embq_clock_map(const char *path);
 
-/* ---- verbs. A signal makes any of them return EMBQ_INTERRUPTED: call embq_resume() until it
- * returns something else, or embq_abandon() to take the call back: what was not begun does
- * not happen, what a claim brought is given back. Both act on this thread's latest call. ---- */
+/* ---- verbs. A signal makes any of them return EMBQ_INTERRUPTED: call embq_resume()
+ * until it returns something else, or embq_abandon() to take the call back: what was
+ * not begun does not happen, what a claim brought is given back. Both act on this
+ * thread's latest call. ---- */
 
 long long embq_resume(void);
 void embq_abandon(void);
 
 /* Create the queue, or find it. `options`: msgpack array in the order of the columns of
- * embq_channel, empty for "as stored, else NOT_FOUND". Returns the channel; `stored` gets the
- * stored options as such an array. */
+ * embq_channel, empty for "as stored, else NOT_FOUND". Returns the channel; `stored`
+ * gets the stored options as such an array. */
 long long embq_declare(embq_ref broker, const char *name, size_t name_size,
                        const char *options, size_t options_size, embq_bytes *stored);
-/* Store one message. `fields`: msgpack array [type, source, key, attributes], each nil or
- * str, or nothing (size 0). Returns its row. timeout -1: the broker's busy timeout. */
-long long embq_send(embq_ref broker, long long channel, const char *body, size_t body_size,
-                    const char *fields, size_t fields_size, int timeout_ms);
+/* Store one message. `fields`: msgpack array [type, source, key, attributes], each nil
+ * or str, or nothing (size 0). Returns its row. timeout -1: the broker's busy timeout.
+ */
+long long embq_send(embq_ref broker, long long channel, const char *body,
+                    size_t body_size, const char *fields, size_t fields_size,
+                    int timeout_ms);
 /* Store all or none. `packed`: msgpack array whose items are bodies (bin) or arrays
  * [body, fields (bin)]. Returns the first row; the others follow it without a gap. */
 long long embq_send_many(embq_ref broker, long long channel, const char *packed,
                          size_t packed_size, int timeout_ms);
-/* Lease up to `limit` messages for the channel's visibility timeout; wait for the first one.
- * Returns how many; `out` gets an array of messages, each an array in the order of
+/* Lease up to `limit` messages for the channel's visibility timeout; wait for the first
+ * one. Returns how many; `out` gets an array of messages, each an array in the order of
  * message_pack(). 0 with `out` empty when there was none in time. */
 int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int flags,
                embq_bytes *out);
-/* Settle `count` receipts of EMBQ_RECEIPT_SIZE bytes each. delay_ms: NACK (-1: the retry
- * policy) and EXTEND. `note`: the error of a NACK, the reason of a REJECT. Returns how many
- * were settled; when none was, LEASE_LOST or INVALID_RECEIPT. */
+/* Settle `count` receipts of EMBQ_RECEIPT_SIZE bytes each. delay_ms: NACK (-1: the
+ * retry policy) and EXTEND. `note`: the error of a NACK, the reason of a REJECT.
+ * Returns how many were settled; when none was, LEASE_LOST or INVALID_RECEIPT. */
 int embq_settle(embq_ref broker, long long channel, int verb, const char *receipts,
                 int count, long long delay_ms, const char *note, size_t note_size,
                 int timeout_ms);
-/* Wait until all that this broker staged is stored (and synced, when durability is full). */
+/* Wait until all that this broker staged is stored (and synced, when durability is
+ * full). */
 int embq_flush(embq_ref broker, int timeout_ms);
 /* Write nothing, but go the whole way of a write: is the file there and lockable? */
 int embq_ping(embq_ref broker, int timeout_ms);
@@ -144,8 +151,10 @@ int embq_queues(embq_ref broker, embq_bytes *out);
 /* ---- prefetch (consumer.c) ---- */
 
 /* prefetch 0: adapts to the handling time. */
-embq_ref embq_consumer_open(embq_ref broker, long long channel, int prefetch, int flags);
-/* Wait for the next batch, and ask for the one after it in the background. As embq_claim. */
+embq_ref embq_consumer_open(embq_ref broker, long long channel, int prefetch,
+                            int flags);
+/* Wait for the next batch, and ask for the one after it in the background. As
+ * embq_claim. */
 int embq_consumer_next(embq_ref consumer, int wait_ms, embq_bytes *out);
 /* Give back what was not taken. */
 int embq_consumer_close(embq_ref consumer);
@@ -156,8 +165,8 @@ long long embq_ticket_wait(embq_ref ticket, int timeout_ms);
 
 /* ==== NEVER BLOCKS ==== */
 
-/* Stage one message; the keeper stores it. Gives a ticket (> 0) or a code; FULL when the ring
- * has no room. */
+/* Stage one message; the keeper stores it. Gives a ticket (> 0) or a code; FULL when
+ * the ring has no room. */
 embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
                           size_t body_size, const char *fields, size_t fields_size);
 /* The row of a staged send, EMBQ_NOT_YET, or the code of its failure. */
@@ -169,13 +178,14 @@ int embq_ack_nowait(embq_ref broker, long long channel, const char *receipt);
 /* As embq_consumer_next when the batch asked for ahead is there, or comes within half a
  * millisecond; else 0. */
 int embq_consumer_ready(embq_ref consumer, embq_bytes *out);
-/* Take the next message of the consumer's batch: 1, or 0 when its lease is over or given
- * back and it must not be handled. */
+/* Take the next message of the consumer's batch: 1, or 0 when its lease is over or
+ * given back and it must not be handled. */
 int embq_consumer_take(embq_ref consumer);
 void embq_bytes_free(embq_bytes *bytes);
 /* The file's random identity: the first half of every public id. */
 unsigned long long embq_file_id(embq_ref broker);
 /* The sends and acks of this broker that failed with nobody waiting. */
 long long embq_unawaited_failures(embq_ref broker);
-/* Text of this thread's last failure: what happened, where. Valid until its next call. */
+/* Text of this thread's last failure: what happened, where. Valid until its next call.
+ */
 const char *embq_errmsg(void);

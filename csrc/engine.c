@@ -1,9 +1,9 @@
 /* The engine: one file, open in this process. Opening, closing, forking.
  *
- * Engines are found by the file's device and inode, so two spellings of one path give one
- * engine. `attached` means: connections, descriptors, slot and keeper are there. A fork
- * detaches before and attaches after, so does the last close; everything else that an engine
- * holds survives that.
+ * Engines are found by the file's device and inode, so two spellings of one path give
+ * one engine. `attached` means: connections, descriptors, slot and keeper are there. A
+ * fork detaches before and attaches after, so does the last close; everything else that
+ * an engine holds survives that.
  */
 #include "connection.h"
 #include "store.h"
@@ -20,7 +20,8 @@
 #define LEAVE_US 1000000 /* for taking leave in the file at the last close */
 #define ROLE_WAIT_US 10000000
 
-static struct engine *engines; /* under registry_mutex, which also serialises attaching */
+static struct engine
+    *engines; /* under registry_mutex, which also serialises attaching */
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- attaching ---- */
@@ -38,15 +39,16 @@ static int file_open(const struct engine *e, int *fd) {
 static int files_open(struct engine *e) {
     struct stat s;
     int code;
-    if ((code = file_open(e, &e->wal_fd)) < 0 || (code = file_open(e, &e->gate_fd)) < 0 ||
+    if ((code = file_open(e, &e->wal_fd)) < 0 ||
+        (code = file_open(e, &e->gate_fd)) < 0 ||
         (code = file_open(e, &e->life_fd)) < 0)
         return code;
     /* An empty -wal may be new, and its name not yet durable. */
     return fstat(e->wal_fd, &s) == 0 && s.st_size == 0 ? directory_sync(e->path) : 0;
 }
 
-/* OP_REGISTER, or OP_RECOVER of the own slot, which ends what this process still holds as its
- * death would, but at once. */
+/* OP_REGISTER, or OP_RECOVER of the own slot, which ends what this process still holds
+ * as its death would, but at once. */
 static int engine_register(struct engine *e, enum op_kind kind) {
     struct op *op = op_new(e->keeper_broker, kind, e->slot, 0, 0);
     if (!op) return EMBQ_NO_MEMORY;
@@ -54,13 +56,14 @@ static int engine_register(struct engine *e, enum op_kind kind) {
     if (kind == OP_RECOVER && limit_us > LEAVE_US) limit_us = LEAVE_US;
     op->deadline_us = clock_real_us() + limit_us;
     int64_t result = ring_call(e, op);
-    while (result == EMBQ_INTERRUPTED) /* it is short: the signal's handler runs after it */
+    while (result ==
+           EMBQ_INTERRUPTED) /* it is short: the signal's handler runs after it */
         result = ring_resume(e, ring_pop_pending());
     return (int)result;
 }
 
-/* Everything that a fork must not copy: threads, connections, the gate. Guard, life lock and
- * slot stay: to other processes we never went away. */
+/* Everything that a fork must not copy: threads, connections, the gate. Guard, life
+ * lock and slot stay: to other processes we never went away. */
 static void engine_rest(struct engine *e, int checkpoint) {
     keeper_stop(e);
     pthread_mutex_lock(&e->mutex);
@@ -71,7 +74,8 @@ static void engine_rest(struct engine *e, int checkpoint) {
     e->epoch++;
     memset(&e->left, 0, sizeof e->left);
     memset(e->absent, 0, sizeof e->absent);
-    if (!list_is_empty(&e->unsynced)) lead_sync(e); /* the keeper was asked, and is gone */
+    if (!list_is_empty(&e->unsynced))
+        lead_sync(e); /* the keeper was asked, and is gone */
     connections_close(e, checkpoint);
     file_close(&e->wal_fd);
     file_close(&e->gate_fd);
@@ -130,7 +134,7 @@ static void engine_resume(struct engine *e) {
     e->stopping = 0;
     /* Parked claims slept on their own words meanwhile: some must watch again. */
     memset(e->watchers, 0, sizeof e->watchers);
-    LIST_EACH(op, &e->parked) {
+    LIST_EACH (op, &e->parked) {
         ATOMIC_STORE(&op->word, (uint32_t)WORD_WATCH);
         futex_wake(&op->word, 1);
     }
@@ -140,7 +144,8 @@ static void engine_resume(struct engine *e) {
 
 /* ---- making ---- */
 
-static struct engine *engine_new(const char *path, struct guard *guard, int busy_timeout_ms) {
+static struct engine *engine_new(const char *path, struct guard *guard,
+                                 int busy_timeout_ms) {
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return NULL;
     e->path = strdup(path);
@@ -187,7 +192,8 @@ static struct engine *engine_find(const struct guard *guard) {
     return NULL;
 }
 
-static int broker_make(struct engine *e, int flags, int busy_timeout_ms, embq_ref *out) {
+static int broker_make(struct engine *e, int flags, int busy_timeout_ms,
+                       embq_ref *out) {
     struct broker *b = calloc(1, sizeof *b);
     if (!b) return error_set(EMBQ_NO_MEMORY, "%s: no memory", e->path);
     b->engine = e;
@@ -199,7 +205,8 @@ static int broker_make(struct engine *e, int flags, int busy_timeout_ms, embq_re
     return 0;
 }
 
-static int open_locked(const char *path, int flags, int busy_timeout_ms, embq_ref *broker) {
+static int open_locked(const char *path, int flags, int busy_timeout_ms,
+                       embq_ref *broker) {
     struct guard *guard;
     int code = guard_open(path, flags & EMBQ_OPEN_CREATE, &guard);
     if (code < 0) return code;
@@ -244,7 +251,8 @@ int engine_enter(struct broker *b) {
     }
     if (b->closed) code = error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
     else if (e->failed)
-        code = error_set(e->failed, "%s: an earlier write failed; close it and open it again",
+        code = error_set(e->failed,
+                         "%s: an earlier write failed, and this handle goes no further",
                          e->path);
     if (code == 0) e->in_calls++;
     pthread_mutex_unlock(&e->mutex);
@@ -266,7 +274,8 @@ static int broker_end(struct broker *b) {
     if (e->attached && !e->failed) {
         consumers_return(e, b);
         code = embq_flush((embq_ref)b, -1);
-        while (code == EMBQ_INTERRUPTED) code = (int)embq_resume(); /* its handler runs later */
+        while (code == EMBQ_INTERRUPTED)
+            code = (int)embq_resume(); /* its handler runs later */
     }
     pthread_mutex_lock(&e->mutex);
     b->closed = 1;
@@ -298,7 +307,8 @@ int embq_close(embq_ref broker) {
     pthread_mutex_lock(&registry_mutex);
     if (--e->refs == 0 && e->attached) {
         engine_wait_for_calls(e);
-        if (!e->failed) engine_register(e, OP_RECOVER); /* failing, it is noticed as a death */
+        if (!e->failed)
+            engine_register(e, OP_RECOVER); /* failing, it is noticed as a death */
         engine_quiesce(e, ROLE_WAIT_US);
         engine_detach(e);
         pthread_mutex_lock(&e->mutex);
@@ -321,7 +331,8 @@ void embq_broker_free(embq_ref broker) {
     free(b);
 }
 
-/* ---- forking: the connections must be closed in the parent while the child is made ---- */
+/* ---- forking: the connections must be closed in the parent while the child is made
+ * ---- */
 
 void embq_before_fork(void) {
     pthread_mutex_lock(&registry_mutex);
@@ -347,10 +358,11 @@ static void engine_forget_parent(struct engine *e) {
     file_close(&e->life_fd);
     file_close(&e->gate_fd);
     file_close(&e->wal_fd);
-    /* Still attached: the parent could not come to rest in time. Its connections must be
-     * neither used nor closed here. */
+    /* Still attached: the parent could not come to rest in time. Its connections must
+     * be neither used nor closed here. */
     if (e->attached)
-        e->failed = error_set(EMBQ_CLOSED, "%s: forked in the middle of a write", e->path);
+        e->failed =
+            error_set(EMBQ_CLOSED, "%s: forked in the middle of a write", e->path);
     e->guard = NULL;
     e->attached = e->keeper_runs = e->stopping = e->forking = e->in_calls = 0;
     e->guarded = e->keeper_busy = 0;

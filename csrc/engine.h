@@ -1,7 +1,7 @@
-/* One file, open in this process: the engine, the operations that callers hand to it, and what
- * it remembers of the file. Everything remembered is a cache, valid while the WAL-index header
- * read under the write lock is the one that our own last commit left (`epoch` counts the times
- * it was not).
+/* One file, open in this process: the engine, the operations that callers hand to it,
+ * and what it remembers of the file. Everything remembered is a cache, valid while the
+ * WAL-index header read under the write lock is the one that our own last commit left
+ * (`epoch` counts the times it was not).
  */
 #ifndef EMBQ_ENGINE_H
 #define EMBQ_ENGINE_H
@@ -17,24 +17,27 @@
 
 #define EMBQ_SHARDS 16
 #define EMBQ_LANES 16
-#define EMBQ_LANE_DEFAULT 15 /* the highest: appending to the last leaf is the cheap way */
+#define EMBQ_LANE_DEFAULT \
+    15 /* the highest: appending to the last leaf is the cheap way */
 #define EMBQ_LANE_BITS 4
 #define EMBQ_SEQUENCE_BITS 41
 #define EMBQ_CHANNELS_MAX ((int64_t)1 << 18)
 #define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
-#define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20) /* at a new boot or in a restored copy */
+#define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20) /* at a new boot or in a restored copy \
+                                               */
 #define EMBQ_RUN_IDS 1024
 #define EMBQ_RING_COUNT 65536
 #define EMBQ_RING_BYTES ((int64_t)64 << 20)
 #define EMBQ_GROUP_COUNT 4096
 #define EMBQ_GROUP_BYTES ((int64_t)16 << 20)
 #define EMBQ_BATCH_BYTES ((size_t)8 << 20) /* a claim stops beyond this */
-#define EMBQ_RUNS_STEP 64                  /* and runs ended by one round of a recovery */
-#define EMBQ_EXPIRE_STEP 1024              /* leases returned by one claim at the most */
-#define EMBQ_RETRIES_IN_A_ROW 7            /* then one new message, if there is one */
+#define EMBQ_RUNS_STEP 64       /* and runs ended by one round of a recovery */
+#define EMBQ_EXPIRE_STEP 1024   /* leases returned by one claim at the most */
+#define EMBQ_RETRIES_IN_A_ROW 7 /* then one new message, if there is one */
 #define EMBQ_WAKE_BITS 32
 #define EMBQ_ABSENT_MAX 64
-#define EMBQ_LINGER_US 5000 /* an ack_nowait waits for company so long at the most ... */
+#define EMBQ_LINGER_US \
+    5000 /* an ack_nowait waits for company so long at the most ... */
 #define EMBQ_LINGER_COUNT 128 /* ... or until there are so many */
 
 static inline int64_t message_id(int64_t channel, int lane, int64_t sequence) {
@@ -64,7 +67,8 @@ struct options {
     int64_t max_body;
 };
 
-/* A queue's one subscription; columns of embq_subscription in this order after the cursors. */
+/* A queue's one subscription; columns of embq_subscription in this order after the
+ * cursors. */
 struct subscription {
     int64_t id;
     int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
@@ -82,8 +86,8 @@ struct channel {
     int64_t next_sequence, sent, sent_bytes;
     int64_t stored_sequence; /* what its row says: a send does not write it */
     struct subscription sub;
-    uint64_t epoch;     /* when it was read */
-    int removes;        /* in this group a message is removed: its row must be right */
+    uint64_t epoch; /* when it was read */
+    int removes;    /* in this group a message is removed: its row must be right */
     int sub_dirty;
     int retries_in_row; /* ours, not the file's: the fairness of this process */
 };
@@ -91,8 +95,17 @@ struct channel {
 /* ---- operations ---- */
 
 enum op_kind {
-    OP_SEND, OP_SEND_MANY, OP_CLAIM, OP_SETTLE, OP_DECLARE, OP_BARRIER, /* callers' */
-    OP_REGISTER, OP_RECOVER, OP_CHECKPOINT, OP_EXTEND, OP_VACUUM       /* the engine's own */
+    OP_SEND,
+    OP_SEND_MANY,
+    OP_CLAIM,
+    OP_SETTLE,
+    OP_DECLARE,
+    OP_BARRIER, /* callers' */
+    OP_REGISTER,
+    OP_RECOVER,
+    OP_CHECKPOINT,
+    OP_EXTEND,
+    OP_VACUUM /* the engine's own */
 };
 
 /* What a thread that waits on `word` is told. */
@@ -104,42 +117,46 @@ struct link {
     struct link *prev, *next;
 };
 
-/* One call, from its arrival to its outcome. It owns its bytes. Lists, `place` and `waiting`
- * are under the engine's mutex; the rest belongs to whoever leads while place is GROUP. */
+/* One call, from its arrival to its outcome. It owns its bytes. Lists, `place` and
+ * `waiting` are under the engine's mutex; the rest belongs to whoever leads while place
+ * is GROUP. */
 struct op {
     struct link link; /* first, so that a link is its operation */
-    uint32_t word; /* enum op_word, a futex */
-    int refs;      /* the engine's and the caller's or ticket's */
+    uint32_t word;    /* enum op_word, a futex */
+    int refs;         /* the engine's and the caller's or ticket's */
     uint8_t kind, place;
-    uint8_t waiting;   /* a thread is there to take a role */
-    uint8_t asleep;    /* ... and must be woken for it */
-    uint8_t nowait;    /* staged: nobody may ever ask */
-    uint8_t full;      /* confirmed only once synced */
-    uint8_t abandoned; /* its caller left: what it claims goes back */
-    uint8_t lingers;   /* an ack that may wait for company */
-    uint8_t seen;      /* the outcome of a staged one was looked at */
-    int generation;    /* of the process that made it: forks count up */
+    uint8_t waiting;      /* a thread is there to take a role */
+    uint8_t asleep;       /* ... and must be woken for it */
+    uint8_t nowait;       /* staged: nobody may ever ask */
+    uint8_t full;         /* confirmed only once synced */
+    uint8_t abandoned;    /* its caller left: what it claims goes back */
+    uint8_t lingers;      /* an ack that may wait for company */
+    uint8_t seen;         /* the outcome of a staged one was looked at */
+    int generation;       /* of the process that made it: forks count up */
     uint8_t ticket_waits; /* threads sleep on a ticket; they take no role */
     struct broker *broker;
-    struct op *pending; /* the next older interrupted call of this thread */
+    struct op *pending;        /* the next older interrupted call of this thread */
     struct consumer *consumer; /* whose next batch it is; NULL for a plain call */
-    embq_bytes *answer; /* where the caller wants `out` */
-    int64_t deadline_us; /* of the call, or once parked of its wait; -1 none */
-    int64_t wait_until_us; /* CLAIM: how long to stay parked; 0 not at all, -1 for ever */
-    int64_t channel;     /* RECOVER: the owner's slot */
+    embq_bytes *answer;        /* where the caller wants `out` */
+    int64_t deadline_us;       /* of the call, or once parked of its wait; -1 none */
+    int64_t
+        wait_until_us; /* CLAIM: how long to stay parked; 0 not at all, -1 for ever */
+    int64_t channel;   /* RECOVER: the owner's slot */
     int64_t result;
     char error[160];
 
     int verb, flags, limit, count; /* CLAIM, SETTLE */
     int64_t delay_ms;
-    uint8_t suspect_due;  /* CLAIM: a suspect waits to be taken alone */
-    uint8_t was_parked;   /* CLAIM: it found nothing at least once */
-    int64_t next_due_us;  /* CLAIM with nothing found: when something may be due, real time */
+    uint8_t suspect_due;    /* CLAIM: a suspect waits to be taken alone */
+    uint8_t was_parked;     /* CLAIM: it found nothing at least once */
+    int64_t next_due_us;    /* CLAIM with nothing found: when something may be due, real
+                               time */
     struct packer out;      /* CLAIM, DECLARE: the answer */
     struct packer receipts; /* CLAIM: of the messages in `out`, one after another */
     int64_t taken_deadline_ms; /* CLAIM: when its leases end */
     size_t size, extra_size;
-    char bytes[]; /* `size` bytes of body, receipts or name, then `extra_size` of fields, note */
+    char bytes[]; /* `size` bytes of body, receipts or name, then `extra_size` of
+                     fields, note */
 };
 
 /* The one suspect that this process has in flight. */
@@ -169,8 +186,8 @@ struct engine {
     uint64_t file_id;
     int64_t slot; /* our row in embq_owner; 0 when not attached */
 
-    /* Connections: the leader's, the readers', the keeper's for checkpoints, and the one that
-     * holds a read transaction meanwhile. */
+    /* Connections: the leader's, the readers', the keeper's for checkpoints, and the
+     * one that holds a read transaction meanwhile. */
     sqlite3 *db, *read_db, *checkpoint_db, *hold_db;
     struct statement_cache *statements, *read_statements;
     pthread_mutex_t read_mutex;
@@ -183,16 +200,17 @@ struct engine {
     int64_t ring_count, ring_bytes;
     int64_t lingering; /* acks on the ring that may wait for company ... */
     int64_t linger_since_us;
-    int64_t patient;   /* full sends on the ring: during a sync they collect */
-    uint32_t space;    /* futex: bumped when a full ring has room again */
+    int64_t patient; /* full sends on the ring: during a sync they collect */
+    uint32_t space;  /* futex: bumped when a full ring has room again */
     int space_waiters;
-    int leading;       /* somebody leads, or is told to */
-    int syncing;       /* somebody syncs, or is told to */
+    int leading;                    /* somebody leads, or is told to */
+    int syncing;                    /* somebody syncs, or is told to */
     int keeper_leads, keeper_syncs; /* ... and it is the keeper */
-    int in_calls;      /* threads inside a verb: the last close waits for them */
-    int stopping;      /* no role is given any more: closing or forking */
-    struct op *watchers[EMBQ_WAKE_BITS]; /* who sleeps on the WAL-index for these channels */
-    int watching;      /* threads that may be touching the mapping */
+    int in_calls; /* threads inside a verb: the last close waits for them */
+    int stopping; /* no role is given any more: closing or forking */
+    struct op
+        *watchers[EMBQ_WAKE_BITS]; /* who sleeps on the WAL-index for these channels */
+    int watching;                  /* threads that may be touching the mapping */
 
     /* Under leadership. */
     struct channel *channels[CHANNEL_BUCKETS];
@@ -200,19 +218,19 @@ struct engine {
     struct run *runs[RUN_BUCKETS];
     int run_count;
     uint64_t epoch;
-    int64_t transaction; /* counts them */
-    struct wal_header left; /* the header that our last commit left */
+    int64_t transaction;      /* counts them */
+    struct wal_header left;   /* the header that our last commit left */
     int64_t next_deadline_ms; /* no lease ends before this; valid in this epoch */
     uint64_t next_deadline_epoch;
     int64_t expired_in; /* the transaction that returned ended leases last */
     struct suspect suspect;
-    uint32_t wake_bits; /* of this group */
-    int storage_error;  /* SQLite's code that broke this group */
-    uint32_t looked;    /* change counter at which all parked claims had nothing */
-    int failed;         /* an embq code: every call is refused with it */
-    int completing;     /* OP_CHECKPOINT is on its way */
-    int extended;       /* OP_EXTEND was staged: once per attaching */
-    int sync_failed;    /* full sends are refused until the WAL started over ... */
+    uint32_t wake_bits;      /* of this group */
+    int storage_error;       /* SQLite's code that broke this group */
+    uint32_t looked;         /* change counter at which all parked claims had nothing */
+    int failed;              /* an embq code: every call is refused with it */
+    int completing;          /* OP_CHECKPOINT is on its way */
+    int extended;            /* OP_EXTEND was staged: once per attaching */
+    int sync_failed;         /* full sends are refused until the WAL started over ... */
     uint32_t failed_salt[2]; /* ... that is, has other salts than these */
     int64_t last_group_us;
 
@@ -226,13 +244,15 @@ struct engine {
     int64_t checkpoint_after_us; /* the last one got nowhere: not before then */
     pthread_mutex_t checkpoint_mutex;
 
-    struct absence absent[EMBQ_ABSENT_MAX]; /* owners seen without their lock, and since when */
-    struct consumer *consumers; /* under mutex */
+    struct absence
+        absent[EMBQ_ABSENT_MAX]; /* owners seen without their lock, and since when */
+    struct consumer *consumers;  /* under mutex */
 
     int64_t groups, operations, syncs, checkpoints;
 };
 
-/* A handle that embq.open() gave: a face of the engine with its own durability and end. */
+/* A handle that embq.open() gave: a face of the engine with its own durability and end.
+ */
 struct broker {
     struct engine *engine;
     int full;
@@ -253,8 +273,9 @@ static inline struct broker *broker_of(embq_ref ref) {
 /* How many forks lie between the first process and this one. */
 extern int fork_generation;
 
-/* A verb begins: the engine is attached (again, after a fork) and stays so until engine_leave.
- * Returns a code when the broker is closed or the file cannot be opened. */
+/* A verb begins: the engine is attached (again, after a fork) and stays so until
+ * engine_leave. Returns a code when the broker is closed or the file cannot be opened.
+ */
 int engine_enter(struct broker *b);
 void engine_leave(struct engine *e);
 
@@ -285,10 +306,10 @@ static inline struct op *list_first(const struct link *head) {
 }
 
 /* Every operation of the list; the body may take the current one off it. */
-#define LIST_EACH(item, head)                                                                 \
-    for (struct op *item = (struct op *)(head)->next,                                          \
-                   *item##_next = (struct op *)item->link.next;                                \
-         &item->link != (head);                                                                \
+#define LIST_EACH(item, head)                                   \
+    for (struct op *item = (struct op *)(head)->next,           \
+                   *item##_next = (struct op *)item->link.next; \
+         &item->link != (head);                                 \
          item = item##_next, item##_next = (struct op *)item->link.next)
 
 /* ---- ring.c ---- */
@@ -309,29 +330,31 @@ int ring_submit(struct engine *e, struct op *op);
 int64_t ring_wait(struct engine *e, struct op *op);
 /* Put a staged operation on the ring; 0 or EMBQ_FULL. Never blocks. */
 int ring_stage(struct engine *e, struct op *op);
-/* Nobody waits for it any more: take it back when it has not begun, else let it end alone.
- * Consumes the caller's reference. */
+/* Nobody waits for it any more: take it back when it has not begun, else let it end
+ * alone. Consumes the caller's reference. */
 void ring_abandon(struct engine *e, struct op *op);
 /* Under the mutex: whose turn is it? Wakes that thread, or the keeper. */
 void ring_pass_on(struct engine *e);
-/* Under the mutex: the operation is over; its engine reference goes. Its threads are woken by
- * ring_unlock, which must follow: woken under the mutex they would queue up at it. */
+/* Under the mutex: the operation is over; its engine reference goes. Its threads are
+ * woken by ring_unlock, which must follow: woken under the mutex they would queue up at
+ * it. */
 void ring_finish(struct engine *e, struct op *op);
 void ring_unlock(struct engine *e);
 /* Under the mutex: it did a part of its work and goes on the ring again. */
 void ring_again(struct engine *e, struct op *op);
 /* Under the mutex: nothing was found for this claim; it waits on, if it may. */
 void ring_park(struct engine *e, struct op *op);
-/* Under the mutex: everything on the ring and all parked claims of this broker (NULL: of all)
- * end with this code; staged operations too when `staged`. The text is this thread's. */
+/* Under the mutex: everything on the ring and all parked claims of this broker (NULL:
+ * of all) end with this code; staged operations too when `staged`. The text is this
+ * thread's. */
 void ring_fail(struct engine *e, const struct broker *b, int code, int staged);
 /* Under the mutex: take operations for a group; returns how many. */
 int ring_take(struct engine *e, struct link *group);
 
 /* ---- lead.c ---- */
 
-/* Run one group. `wait`: block for the gate and the write lock (the keeper does). Without it,
- * when they are not free at once, the keeper is asked. */
+/* Run one group. `wait`: block for the gate and the write lock (the keeper does).
+ * Without it, when they are not free at once, the keeper is asked. */
 void lead_group(struct engine *e, int wait);
 /* fdatasync what was committed, and confirm it. */
 void lead_sync(struct engine *e);
@@ -345,21 +368,24 @@ void keeper_wake(struct engine *e);
 /* ---- watch.c ---- */
 
 /* Sleep until something may be there for this parked claim; as futex_wait. The one that
- * `watches` its class of channels sleeps on the WAL-index, the others on their own word. */
+ * `watches` its class of channels sleeps on the WAL-index, the others on their own
+ * word. */
 int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us);
-/* Under the mutex: it watches no more; another parked claim of its channels takes over. */
+/* Under the mutex: it watches no more; another parked claim of its channels takes over.
+ */
 void watch_leave(struct engine *e, struct op *op);
 /* Wake every watcher of this process (and, harmlessly, of others). */
 void watch_kick(struct engine *e);
 
 /* ---- checkpoint.c ---- */
 
-/* Whether the keeper has checkpointing to do now; `idle`: nothing was written just now. */
+/* Whether the keeper has checkpointing to do now; `idle`: nothing was written just now.
+ */
 int checkpoint_due(const struct engine *e, int idle);
 /* One PASSIVE checkpoint beside the writers; then, maybe, OP_CHECKPOINT. */
 void checkpoint_step(struct engine *e);
-/* OP_CHECKPOINT, alone in its group: bring the whole WAL into the database under the write
- * lock, so that the next write starts it over. */
+/* OP_CHECKPOINT, alone in its group: bring the whole WAL into the database under the
+ * write lock, so that the next write starts it over. */
 int64_t checkpoint_complete(struct engine *e);
 /* Whether there are so many full sends that the -wal should be long beforehand. */
 int wal_extension_due(const struct engine *e);
@@ -378,7 +404,8 @@ int64_t vacuum_step(struct engine *e);
 
 /* OP_REGISTER: take a slot; void what another boot or a copy left behind. */
 int64_t owner_register(struct engine *e);
-/* Stage the recovery of owners whose death is sure: absent on two looks, 500 ms apart. */
+/* Stage the recovery of owners whose death is sure: absent on two looks, 500 ms apart.
+ */
 void owners_look(struct engine *e);
 /* OP_RECOVER: 1 when some leases of that slot are left for another round. */
 int64_t owner_recover(struct engine *e, int64_t slot);

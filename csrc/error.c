@@ -33,19 +33,23 @@ static int code_of(int result) {
     case SQLITE_NOTADB: return EMBQ_NOT_AN_EMBQ_FILE;
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN: return EMBQ_STORAGE_IO_ERROR;
-    default: return EMBQ_CORRUPT; /* CORRUPT, and SQL errors: our tables are not as we made them */
+    default:
+        return EMBQ_CORRUPT; /* CORRUPT, and SQL errors: our tables are not as we made
+                                them */
     }
 }
 
 int error_sqlite(sqlite3 *db, int result, const char *what) {
     int extended = db ? sq.extended_errcode(db) : result;
     int cause = db ? sq.system_errno(db) : 0;
-    /* sqlite3_errmsg() may quote a value of a constraint; sqlite3_errstr() never does. */
-    const char *said = code_of(result) == EMBQ_CORRUPT && (result & 0xff) == SQLITE_ERROR && db
-                           ? sq.errmsg(db)
-                           : sq.errstr(result & 0xff);
+    /* sqlite3_errmsg() may quote a value of a constraint; sqlite3_errstr() never does.
+     */
+    const char *said =
+        code_of(result) == EMBQ_CORRUPT && (result & 0xff) == SQLITE_ERROR && db
+            ? sq.errmsg(db)
+            : sq.errstr(result & 0xff);
     if (cause)
-        return error_set(code_of(result), "%s: %s (SQLite code %d, %s)", what, said, extended,
-                         strerror(cause));
+        return error_set(code_of(result), "%s: %s (SQLite code %d, %s)", what, said,
+                         extended, strerror(cause));
     return error_set(code_of(result), "%s: %s (SQLite code %d)", what, said, extended);
 }

@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* SQLite's locking bytes: the first shared one and their number (sqlite3 file format, 1.3). */
+/* SQLite's locking bytes: the first shared one and their number (sqlite3 file
+ * format, 1.3). */
 #define SHARED_FIRST 0x40000002
 #define SHARED_SIZE 510
 #define LIFE_BASE ((off_t)1 << 62)
@@ -21,8 +22,8 @@ static struct guard *guards; /* under guards_mutex */
 static pthread_mutex_t guards_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static int lock_range(int fd, int command, short type, off_t start, off_t length) {
-    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = start,
-                         .l_len = length};
+    struct flock lock = {
+        .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
     return fcntl(fd, command, &lock);
 }
 
@@ -50,9 +51,10 @@ static int unlock(int fd, off_t start, off_t length) {
 
 static int open_error(const char *path) {
     int code = errno == ENOENT || errno == ENOTDIR ? EMBQ_NOT_FOUND
-               : errno == EACCES || errno == EROFS || errno == EPERM ? EMBQ_STORAGE_READ_ONLY
-               : errno == ENOSPC || errno == EDQUOT                  ? EMBQ_STORAGE_FULL
-               : errno == EMFILE || errno == ENFILE                  ? EMBQ_LIMIT_REACHED
+               : errno == EACCES || errno == EROFS || errno == EPERM
+                   ? EMBQ_STORAGE_READ_ONLY
+               : errno == ENOSPC || errno == EDQUOT ? EMBQ_STORAGE_FULL
+               : errno == EMFILE || errno == ENFILE ? EMBQ_LIMIT_REACHED
                : errno == ENAMETOOLONG || errno == ELOOP || errno == EISDIR
                    ? EMBQ_INVALID_ARGUMENT
                    : EMBQ_STORAGE_IO_ERROR;
@@ -75,7 +77,8 @@ static int file_check(const char *path, const struct stat *s) {
     if (s->st_nlink > 1)
         return error_set(EMBQ_INVALID_ARGUMENT,
                          "%s: the file has %ju names (hard links); SQLite would keep a "
-                         "separate -wal for each of them", path, (uintmax_t)s->st_nlink);
+                         "separate -wal for each of them",
+                         path, (uintmax_t)s->st_nlink);
     if (access(path, W_OK)) return open_error(path);
     return 0;
 }
@@ -86,7 +89,8 @@ static struct guard *guard_find(const struct stat *s) {
     return NULL;
 }
 
-static int guard_make(const char *path, int fd, const struct stat *s, struct guard **out) {
+static int guard_make(const char *path, int fd, const struct stat *s,
+                      struct guard **out) {
     struct guard *g = calloc(1, sizeof *g);
     if (!g) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
     *g = (struct guard){s->st_dev, s->st_ino, fd, 0, guards};
@@ -95,8 +99,8 @@ static int guard_make(const char *path, int fd, const struct stat *s, struct gua
     return 0;
 }
 
-/* Under guards_mutex. An existing file is looked at with stat() first: a second descriptor on
- * a file that has a guard could never be closed again. */
+/* Under guards_mutex. An existing file is looked at with stat() first: a second
+ * descriptor on a file that has a guard could never be closed again. */
 static int guard_open_locked(const char *path, int create, struct guard **out) {
     struct stat s;
     int fd = -1, code;
@@ -112,8 +116,8 @@ static int guard_open_locked(const char *path, int create, struct guard **out) {
     if ((*out = guard_find(&s))) return header_check((*out)->fd, path);
     if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) return open_error(path);
     if (fstat(fd, &s)) return open_error(path);
-    /* From here on the descriptor stays open whatever happens, as its closing would drop the
-     * locks of an application that uses the same file. */
+    /* From here on the descriptor stays open whatever happens, as its closing would
+     * drop the locks of an application that uses the same file. */
     if ((code = guard_make(path, fd, &s, out)) < 0) return code;
     return header_check(fd, path);
 }
@@ -129,7 +133,8 @@ int guard_lock(struct guard *g) {
     /* Fails with EAGAIN while another process closes the file as its last user. */
     for (int tries = 0; lock_shared(g->fd, SHARED_FIRST, SHARED_SIZE); tries++) {
         if ((errno != EAGAIN && errno != EACCES) || tries == 1000)
-            return error_set(EMBQ_BUSY, "the database's shared lock: %s", strerror(errno));
+            return error_set(EMBQ_BUSY, "the database's shared lock: %s",
+                             strerror(errno));
         usleep(1000);
     }
     g->locks++;
@@ -145,7 +150,8 @@ void guard_collect(void) {
     for (struct guard **at = &guards; *at;) {
         struct guard *g = *at;
         struct stat s;
-        /* No name left, so nobody can open it any more; whoever has it open has lost it. */
+        /* No name left, so nobody can open it any more; whoever has it open has lost
+         * it. */
         if (g->locks || fstat(g->fd, &s) || s.st_nlink > 0) {
             at = &g->next;
             continue;
@@ -158,11 +164,13 @@ void guard_collect(void) {
 }
 
 void guard_forget_all(void) {
-    pthread_mutex_init(&guards_mutex, NULL); /* another thread of the parent may have held it */
+    pthread_mutex_init(&guards_mutex,
+                       NULL); /* another thread of the parent may have held it */
     while (guards) {
         struct guard *g = guards;
         guards = g->next;
-        close(g->fd); /* drops no lock: POSIX locks are not inherited, OFD locks are shared */
+        close(g->fd); /* drops no lock: POSIX locks are not inherited, OFD locks are
+                         shared */
         free(g);
     }
 }
@@ -190,8 +198,9 @@ int directory_sync(const char *path) {
 
 int wal_file_gone(int fd) {
 #ifdef STATX_NLINK
-    /* Not fstat(): whoever asks for the times of a file makes the kernel (from 6.13 on) stamp
-     * the next write exactly, which dirties the inode: each fdatasync then takes 40 % longer. */
+    /* Not fstat(): whoever asks for the times of a file makes the kernel (from 6.13 on)
+     * stamp the next write exactly, which dirties the inode: each fdatasync then takes
+     * 40 % longer. */
     struct statx s;
     return statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &s) != 0 || s.stx_nlink == 0;
 #else
@@ -205,8 +214,8 @@ int wal_file_gone(int fd) {
 int gate_enter(int fd, int wait) {
     int result, before, ignored;
     do {
-        /* The keeper may be cancelled while it waits here, and only here: whoever ends it
-         * closes the descriptor, so a gate that it just got is left with it. */
+        /* The keeper may be cancelled while it waits here, and only here: whoever ends
+         * it closes the descriptor, so a gate that it just got is left with it. */
         if (wait) pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &before);
         if (wait) pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &ignored);
         result = flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB));
@@ -232,8 +241,10 @@ int life_lock(int fd, int64_t slot) {
 
 int life_probe(int fd, int64_t slot) {
 #ifdef F_OFD_GETLK
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET,
-                         .l_start = LIFE_BASE + slot, .l_len = 1};
+    struct flock lock = {.l_type = F_WRLCK,
+                         .l_whence = SEEK_SET,
+                         .l_start = LIFE_BASE + slot,
+                         .l_len = 1};
     return fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 #else
     (void)fd, (void)slot;

@@ -1,13 +1,14 @@
 /* Descriptors and locks that stand beside SQLite's own.
  *
- *   guard   on the database: an OFD read lock over SQLite's shared range, so that no close()
- *           and no second SQLite copy in this process makes anybody believe that the file is
- *           unused and unlink its WAL.
- *   gate    flock() on the -wal: the queue in front of the write lock.
- *   life    an OFD read lock on byte LIFE_BASE + slot of the -wal: this process is alive.
+ *   guard   on the database: an OFD read lock over SQLite's shared range, so that no
+ * close() and no second SQLite copy in this process makes anybody believe that the file
+ * is unused and unlink its WAL. gate    flock() on the -wal: the queue in front of the
+ * write lock. life    an OFD read lock on byte LIFE_BASE + slot of the -wal: this
+ * process is alive.
  *
- * Caveat: closing *any* descriptor of a database drops every POSIX lock that the process has
- * on it. So a guard's descriptor outlives its engine until the file has no name any more.
+ * Caveat: closing *any* descriptor of a database drops every POSIX lock that the
+ * process has on it. So a guard's descriptor outlives its engine until the file has no
+ * name any more.
  */
 #ifndef EMBQ_FILES_H
 #define EMBQ_FILES_H
@@ -23,12 +24,14 @@ struct guard {
     struct guard *next;
 };
 
-/* Open (and with `create` make, mode 0600) the database at `path`, or find its guard. Refuses
- * what is no regular file, has several names, cannot be written, or is no database. */
+/* Open (and with `create` make, mode 0600) the database at `path`, or find its guard.
+ * Refuses what is no regular file, has several names, cannot be written, or is no
+ * database. */
 int guard_open(const char *path, int create, struct guard **out);
 int guard_lock(struct guard *g);
 void guard_unlock(struct guard *g);
-/* Close the descriptors of files that were removed and that nobody can open any more. */
+/* Close the descriptors of files that were removed and that nobody can open any more.
+ */
 void guard_collect(void);
 /* In the child of a fork: all guards are the parent's. */
 void guard_forget_all(void);
@@ -38,7 +41,8 @@ int wal_file_open(const char *path);
 /* Make the names of database and -wal durable. */
 int directory_sync(const char *path);
 
-/* 1 when the gate was taken, 0 when another holds it (never with `wait`), < 0 a code. */
+/* 1 when the gate was taken, 0 when another holds it (never with `wait`), < 0 a code.
+ */
 int gate_enter(int fd, int wait);
 void gate_leave(int fd);
 

@@ -1,5 +1,6 @@
-/* Futexes: how threads of one process, and processes on one WAL-index, wait for each other
- * without polling. Elsewhere than on Linux: short sleeps with the same contract. */
+/* Futexes: how threads of one process, and processes on one WAL-index, wait for each
+ * other without polling. Elsewhere than on Linux: short sleeps with the same contract.
+ */
 #include "embq.h"
 
 #include <errno.h>
@@ -11,8 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int wait_on(volatile uint32_t *word, int operation, uint32_t value, uint32_t bits,
-                   int64_t timeout_us) {
+static int wait_on(volatile uint32_t *word, int operation, uint32_t value,
+                   uint32_t bits, int64_t timeout_us) {
     struct timespec end, *limit = NULL;
     if (timeout_us >= 0) {
         /* FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC. */

@@ -1,8 +1,8 @@
-/* The keeper: one thread per engine, in C, which never takes the GIL. It does what no caller's
- * thread is there for: it leads when only staged operations wait, syncs for them, blocks in
- * the gate while callers wait interruptibly, gives lingering acks their 5 ms, notices dead
- * owners, tends prefetched messages and checkpoints. It ends before a fork and before the
- * engine is detached.
+/* The keeper: one thread per engine, in C, which never takes the GIL. It does what no
+ * caller's thread is there for: it leads when only staged operations wait, syncs for
+ * them, blocks in the gate while callers wait interruptibly, gives lingering acks their
+ * 5 ms, notices dead owners, tends prefetched messages and checkpoints. It ends before
+ * a fork and before the engine is detached.
  */
 #include "engine.h"
 
@@ -22,7 +22,8 @@ enum chore { CHORE_STOP, CHORE_LEAD, CHORE_SYNC, CHORE_TICK };
 
 static int linger_is_over(const struct engine *e, int64_t now) {
     return e->lingering && !e->leading && !e->stopping &&
-           (e->lingering >= EMBQ_LINGER_COUNT || now - e->linger_since_us >= EMBQ_LINGER_US);
+           (e->lingering >= EMBQ_LINGER_COUNT ||
+            now - e->linger_since_us >= EMBQ_LINGER_US);
 }
 
 /* Under the mutex: sleep until there is something to do, which is returned. */
@@ -36,7 +37,8 @@ static enum chore next_chore(struct engine *e, int64_t tick_us) {
             e->leading = 1;
             return CHORE_LEAD;
         }
-        if (sleep_us <= 0 || checkpoint_due(e, 0) || wal_extension_due(e)) return CHORE_TICK;
+        if (sleep_us <= 0 || checkpoint_due(e, 0) || wal_extension_due(e))
+            return CHORE_TICK;
         if (e->lingering && !e->leading) {
             int64_t rest = e->linger_since_us + EMBQ_LINGER_US - now;
             if (rest < sleep_us) sleep_us = rest;
@@ -76,7 +78,8 @@ static void *keeper_main(void *argument) {
         case CHORE_SYNC: lead_sync(e); break;
         case CHORE_TICK: break;
         }
-        /* Under load the ticks must come all the same, and checkpoints oftener than they. */
+        /* Under load the ticks must come all the same, and checkpoints oftener than
+         * they. */
         if (clock_real_us() >= tick_us) {
             tick(e);
             tick_us = clock_real_us() + TICK_US;
@@ -94,11 +97,13 @@ int keeper_start(struct engine *e) {
     sigset_t all, before;
     sigfillset(&all);
     e->keeper_stops = 0;
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the application's threads */
+    pthread_sigmask(SIG_SETMASK, &all,
+                    &before); /* signals are for the application's threads */
     int failed = pthread_create(&e->keeper, NULL, keeper_main, e);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed)
-        return error_set(EMBQ_LIMIT_REACHED, "%s: no thread: %s", e->path, strerror(failed));
+        return error_set(EMBQ_LIMIT_REACHED, "%s: no thread: %s", e->path,
+                         strerror(failed));
     e->keeper_runs = 1;
     return 0;
 }

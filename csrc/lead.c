@@ -4,9 +4,9 @@
  *       -> serve parked claims -> write counters -> commit -> fence -> leave the gate
  *       -> confirm, or leave to the sync -> pass the lead on
  *
- * A group can be rolled back under us. When anything of storage fails, nothing of the group is
- * confirmed: it is rolled back and each operation runs again alone, acks before sends, so that
- * one that cannot be stored (a full disk) takes nobody with it.
+ * A group can be rolled back under us. When anything of storage fails, nothing of the
+ * group is confirmed: it is rolled back and each operation runs again alone, acks
+ * before sends, so that one that cannot be stored (a full disk) takes nobody with it.
  */
 #include "store.h"
 
@@ -16,8 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A foreign writer that commits in a loop leaves the lock free for microseconds only: look
- * without a pause for a while, a caller shortly, the keeper longer, before napping. */
+/* A foreign writer that commits in a loop leaves the lock free for microseconds only:
+ * look without a pause for a while, a caller shortly, the keeper longer, before
+ * napping. */
 #define BUSY_LOOK_CALLER_US 50
 #define BUSY_LOOK_KEEPER_US 2000
 #define BUSY_NAP_US 1000
@@ -50,9 +51,11 @@ static int fence_check(struct engine *e) {
     int moved = 0;
     sq.file_control(e->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
     if (!moved && !wal_file_gone(e->wal_fd)) return 0;
-    return e->failed = error_set(EMBQ_DATABASE_REPLACED,
-                                 "%s: the file was moved, removed or replaced while it was in "
-                                 "use; what was just written may be in neither", e->path);
+    return e->failed =
+               error_set(EMBQ_DATABASE_REPLACED,
+                         "%s: the file was moved, removed or replaced while it was in "
+                         "use; what was just written may be in neither",
+                         e->path);
 }
 
 /* 0, or the code for everything in the group. */
@@ -68,7 +71,8 @@ static int transaction_commit(struct engine *e) {
         return code;
     }
     wal_index_read(&e->wal, &e->left);
-    /* Other salts: the WAL started over, and nothing is behind the frames in doubt any more. */
+    /* Other salts: the WAL started over, and nothing is behind the frames in doubt any
+     * more. */
     if (e->sync_failed && memcmp(e->left.words + WAL_SALT, e->failed_salt, 8) != 0)
         e->sync_failed = 0;
     return fence_check(e);
@@ -78,9 +82,11 @@ static int transaction_commit(struct engine *e) {
 
 static int64_t op_execute(struct engine *e, struct op *op) {
     if (op->full && e->sync_failed)
-        return error_set(EMBQ_STORAGE_IO_ERROR,
-                         "%s: an fsync failed; full sends are refused until the -wal started "
-                         "over", e->path);
+        return error_set(
+            EMBQ_STORAGE_IO_ERROR,
+            "%s: an fsync failed; full sends are refused until the -wal started "
+            "over",
+            e->path);
     switch (op->kind) {
     case OP_SEND:
     case OP_SEND_MANY: return message_send(e, op);
@@ -96,14 +102,15 @@ static int64_t op_execute(struct engine *e, struct op *op) {
     }
 }
 
-/* Everything else goes before the claims, and a claim that found nothing looks again when
- * something became ready in its class of channels: a claim that is parked had nothing at the
- * end of its group, not at its turn in it. */
+/* Everything else goes before the claims, and a claim that found nothing looks again
+ * when something became ready in its class of channels: a claim that is parked had
+ * nothing at the end of its group, not at its turn in it. */
 static int group_execute(struct engine *e, struct link *group) {
     for (int pass = 0; pass < 3; pass++) {
-        LIST_EACH(op, group) {
+        LIST_EACH (op, group) {
             int claims = op->kind == OP_CLAIM;
-            int again = claims && op->result == 0 && e->wake_bits & wake_bit(op->channel);
+            int again =
+                claims && op->result == 0 && e->wake_bits & wake_bit(op->channel);
             if (pass == 0 ? claims : pass == 1 ? !claims : !again) continue;
             int64_t result = op_execute(e, op);
             if (e->storage_error) return -1;
@@ -113,14 +120,14 @@ static int group_execute(struct engine *e, struct link *group) {
     return 0;
 }
 
-/* Claims that wait in this process and may find something now, in their order. Those that do
- * join the group. */
+/* Claims that wait in this process and may find something now, in their order. Those
+ * that do join the group. */
 static int parked_serve(struct engine *e, struct link *group, int foreign) {
     struct link looking;
     list_init(&looking);
     int64_t now = clock_real_us();
     pthread_mutex_lock(&e->mutex);
-    LIST_EACH(op, &e->parked) {
+    LIST_EACH (op, &e->parked) {
         if (foreign || e->wake_bits & wake_bit(op->channel) || op->next_due_us <= now)
             op_move(op, &looking, PLACE_GROUP);
     }
@@ -153,7 +160,7 @@ static int group_run(struct engine *e, struct link *group, int foreign, int *aga
 }
 
 static void group_fail(struct link *group, int code) {
-    LIST_EACH(op, group) op_outcome(op, code);
+    LIST_EACH (op, group) op_outcome(op, code);
 }
 
 /* The rollback let go of the write lock, and a foreign writer may have it. */
@@ -167,14 +174,14 @@ static int begin_again(struct engine *e) {
     return result == SQLITE_OK ? 0 : error_sqlite(e->db, result, e->path);
 }
 
-/* Each operation alone, acks first: what cannot be stored takes nobody with it, and what
- * makes room goes before what needs it. */
+/* Each operation alone, acks first: what cannot be stored takes nobody with it, and
+ * what makes room goes before what needs it. */
 static void group_split(struct engine *e, struct link *group) {
     uint32_t wake_bits = 0;
     struct link done;
     list_init(&done);
     for (int acks = 1; acks >= 0; acks--) {
-        LIST_EACH(op, group) {
+        LIST_EACH (op, group) {
             if (acks && op->kind != OP_SETTLE) continue;
             struct link alone;
             int again, code;
@@ -187,10 +194,10 @@ static void group_split(struct engine *e, struct link *group) {
                 wake_bits |= e->wake_bits;
             }
             if (code < 0) group_fail(&alone, code);
-            LIST_EACH(ended, &alone) op_move(ended, &done, PLACE_GROUP);
+            LIST_EACH (ended, &alone) op_move(ended, &done, PLACE_GROUP);
         }
     }
-    LIST_EACH(op, &done) op_move(op, group, PLACE_GROUP);
+    LIST_EACH (op, &done) op_move(op, group, PLACE_GROUP);
     e->wake_bits = wake_bits;
 }
 
@@ -205,10 +212,11 @@ static int nobody_waits(struct engine *e) {
     return nobody;
 }
 
-/* Take the gate and the write lock. A foreign writer knows no gate, so the lock may be busy
- * even behind it: the keeper then naps and tries, and holds the gate meanwhile. */
+/* Take the gate and the write lock. A foreign writer knows no gate, so the lock may be
+ * busy even behind it: the keeper then naps and tries, and holds the gate meanwhile. */
 static enum begun lead_begin(struct engine *e, int wait, int *code) {
-    int64_t look_end = clock_real_us() + (wait ? BUSY_LOOK_KEEPER_US : BUSY_LOOK_CALLER_US);
+    int64_t look_end =
+        clock_real_us() + (wait ? BUSY_LOOK_KEEPER_US : BUSY_LOOK_CALLER_US);
     *code = gate_enter(e->gate_fd, wait);
     if (*code == 0) return ASK_KEEPER;
     while (*code > 0) {
@@ -232,10 +240,11 @@ static enum begun lead_begin(struct engine *e, int wait, int *code) {
 
 /* Under the mutex: tell each caller, or send it on to the sync or to wait. */
 static void group_confirm(struct engine *e, struct link *group) {
-    LIST_EACH(op, group) {
+    LIST_EACH (op, group) {
         e->operations++;
         int nothing = op->kind == OP_CLAIM && op->result == 0;
-        if (op->full && op->result >= 0 && !nothing) op_move(op, &e->unsynced, PLACE_UNSYNCED);
+        if (op->full && op->result >= 0 && !nothing)
+            op_move(op, &e->unsynced, PLACE_UNSYNCED);
         else if ((op->kind == OP_RECOVER || op->kind == OP_EXTEND) && op->result > 0)
             ring_again(e, op);
         else if (nothing && !op->abandoned) ring_park(e, op);
@@ -265,7 +274,9 @@ void lead_group(struct engine *e, int wait) {
         keeper_wake(e);
         int busy = e->keeper_busy;
         pthread_mutex_unlock(&e->mutex);
-        if (busy) usleep(BUSY_NAP_US); /* at a checkpoint: the next caller may lead before it */
+        if (busy)
+            usleep(
+                BUSY_NAP_US); /* at a checkpoint: the next caller may lead before it */
         return;
     case GIVEN_UP: lead_end(e, NULL, code); return;
     case BEGUN: break;
@@ -296,7 +307,7 @@ void lead_sync(struct engine *e) {
     struct link synced;
     list_init(&synced);
     pthread_mutex_lock(&e->mutex);
-    LIST_EACH(op, &e->unsynced) op_move(op, &synced, PLACE_UNSYNCED);
+    LIST_EACH (op, &e->unsynced) op_move(op, &synced, PLACE_UNSYNCED);
     pthread_mutex_unlock(&e->mutex);
     int failed = wal_sync(e->wal_fd) ? errno : 0;
     pthread_mutex_lock(&e->mutex);
@@ -307,14 +318,16 @@ void lead_sync(struct engine *e) {
         memcpy(e->failed_salt, now.words + WAL_SALT, 8);
         e->sync_failed = 1;
     }
-    /* After a failure the kernel takes the pages for clean: the next fdatasync succeeds and
-     * proves nothing about what lies before. */
+    /* After a failure the kernel takes the pages for clean: the next fdatasync succeeds
+     * and proves nothing about what lies before. */
     if (e->sync_failed && !failed) failed = EIO;
-    LIST_EACH(op, &synced) {
+    LIST_EACH (op, &synced) {
         if (failed)
-            op_outcome(op, error_set(EMBQ_COMMIT_UNCERTAIN,
-                                     "%s: fsync of the -wal failed (%s); it may still be stored",
-                                     e->path, strerror(failed)));
+            op_outcome(
+                op,
+                error_set(EMBQ_COMMIT_UNCERTAIN,
+                          "%s: fsync of the -wal failed (%s); it may still be stored",
+                          e->path, strerror(failed)));
         ring_finish(e, op);
     }
     e->syncing = 0;

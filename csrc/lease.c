@@ -1,5 +1,5 @@
-/* Leases that ended: by deadline, by the death of their owner, or all at once. A claim looks
- * here first, so no janitor is needed for correctness. See store.h. */
+/* Leases that ended: by deadline, by the death of their owner, or all at once. A claim
+ * looks here first, so no janitor is needed for correctness. See store.h. */
 #include "store.h"
 
 void leases_note(struct engine *e, int64_t deadline_ms) {
@@ -7,8 +7,8 @@ void leases_note(struct engine *e, int64_t deadline_ms) {
         e->next_deadline_ms = deadline_ms;
 }
 
-/* A lease that a row of `which` (subscription, message, ...) names: 1, 0 when there is no
- * row, -1. */
+/* A lease that a row of `which` (subscription, message, ...) names: 1, 0 when there is
+ * no row, -1. */
 static int leased_read(struct engine *e, sqlite3_stmt *s, struct channel **c,
                        struct delivery *d) {
     int found = statement_step(e, s);
@@ -21,7 +21,8 @@ static int leased_read(struct engine *e, sqlite3_stmt *s, struct channel **c,
     return e->storage_error ? -1 : 1;
 }
 
-/* The run whose lease ends first, flushed ones only through the cache: NULL when none. */
+/* The run whose lease ends first, flushed ones only through the cache: NULL when none.
+ */
 static struct run *run_earliest(struct engine *e) {
     if (runs_flush(e) < 0) return NULL;
     int64_t id = statement_int(e, ST_RUN_FIRST, 0, 0, NULL, 0);
@@ -62,8 +63,9 @@ int leases_expire(struct engine *e) {
     return e->storage_error ? -1 : 0;
 }
 
-/* Runs that the statement names, of an owner or (0) of all. Found first and ended then: the
- * search may walk over many that are not this owner's, so it must not begin anew for each. */
+/* Runs that the statement names, of an owner or (0) of all. Found first and ended then:
+ * the search may walk over many that are not this owner's, so it must not begin anew
+ * for each. */
 static int runs_end(struct engine *e, enum statement which, int64_t owner) {
     int64_t ids[EMBQ_RUNS_STEP];
     int count = 0, more;
@@ -84,7 +86,8 @@ static int rows_end(struct engine *e, enum statement which, int64_t owner) {
     for (; count < EMBQ_EXPIRE_STEP; count++) {
         struct channel *c;
         struct delivery d;
-        int found = leased_read(e, statement_ints(e, which, 0, owner != 0, &owner), &c, &d);
+        int found =
+            leased_read(e, statement_ints(e, which, 0, owner != 0, &owner), &c, &d);
         if (found < 0) return -1;
         if (found == 0) break;
         if (delivery_expire(e, c, &d) < 0) return -1;

@@ -3,8 +3,17 @@
 
 #include <string.h>
 
-enum { COL_ID, COL_SENT_AT, COL_TYPE, COL_SOURCE, COL_KEY, COL_PUBLIC_ID, COL_ATTRIBUTES,
-       COL_HISTORY, COL_BODY };
+enum {
+    COL_ID,
+    COL_SENT_AT,
+    COL_TYPE,
+    COL_SOURCE,
+    COL_KEY,
+    COL_PUBLIC_ID,
+    COL_ATTRIBUTES,
+    COL_HISTORY,
+    COL_BODY
+};
 
 #define PUBLIC_ID_SIZE 32
 
@@ -37,7 +46,8 @@ static int item_read(struct unpacker *u, struct slice *body, struct slice *field
     return u->failed || !body->data ? -1 : 0;
 }
 
-/* Headers and the other fields count towards the limit: they are stored beside the body. */
+/* Headers and the other fields count towards the limit: they are stored beside the
+ * body. */
 static int size_check(size_t body, size_t fields, int64_t max_body) {
     if ((int64_t)(body + fields) <= max_body) return 0;
     return error_set(EMBQ_MESSAGE_TOO_LARGE,
@@ -58,7 +68,8 @@ int message_validate(const struct op *op, int64_t max_body) {
         struct slice body, fields;
         if (item_read(&u, &body, &fields) < 0 ||
             fields_read(fields.data, fields.size, &f) < 0)
-            return error_set(EMBQ_INVALID_ARGUMENT, "message %u of the batch: malformed", i);
+            return error_set(EMBQ_INVALID_ARGUMENT,
+                             "message %u of the batch: malformed", i);
         int code = size_check(body.size, fields.size, max_body);
         if (code < 0) return code;
     }
@@ -67,8 +78,8 @@ int message_validate(const struct op *op, int64_t max_body) {
     return 0;
 }
 
-static int message_insert(struct engine *e, struct channel *c, int64_t id, int64_t now_ms,
-                          struct slice body, const struct fields *f) {
+static int message_insert(struct engine *e, struct channel *c, int64_t id,
+                          int64_t now_ms, struct slice body, const struct fields *f) {
     sqlite3_stmt *s = statement(e, ST_MESSAGE_INSERT, c->shard);
     if (!s) return -1;
     sq.bind_int64(s, 1, id);
@@ -86,14 +97,16 @@ static int message_insert(struct engine *e, struct channel *c, int64_t id, int64
 
 int64_t message_send(struct engine *e, struct op *op) {
     struct channel *c = channel_get(e, op->channel);
-    if (!c) return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
+    if (!c)
+        return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
     int code = message_validate(op, c->options.max_body);
     if (code < 0) return code;
     struct unpacker u = unpack_from(op->bytes, op->size);
     uint32_t count = op->kind == OP_SEND ? 1 : unpack_array(&u);
     int64_t sequence = channel_allocate(c, count);
     if (sequence < 0) return sequence;
-    int64_t first = message_id(c->id, EMBQ_LANE_DEFAULT, sequence), now = clock_wall_ms();
+    int64_t first = message_id(c->id, EMBQ_LANE_DEFAULT, sequence),
+            now = clock_wall_ms();
     for (uint32_t i = 0; i < count; i++) {
         struct slice body = {op->bytes, op->size};
         struct slice fields = {op->bytes + op->size, op->extra_size};
@@ -128,7 +141,8 @@ void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delive
     pack_int(out, d->receive_count);
     pack_blob(out, receipt, sizeof receipt);
     pack_raw(&claim->receipts, receipt, sizeof receipt);
-    /* The blob first: asking for it may convert, and the size is of what it converted to. */
+    /* The blob first: asking for it may convert, and the size is of what it converted
+     * to. */
     const void *body = sq.column_blob(row, COL_BODY);
     pack_blob(out, body, (size_t)sq.column_bytes(row, COL_BODY));
 }
@@ -136,15 +150,17 @@ void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delive
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id) {
     int64_t size = statement_int(e, ST_MESSAGE_SIZE, c->shard, INTS(id), -1);
     if (size < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0) {
-        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT; /* a delivery of nothing */
+        if (!e->storage_error)
+            e->storage_error = SQLITE_CORRUPT; /* a delivery of nothing */
         return -1;
     }
     c->removes = 1;
     return size;
 }
 
-/* The queue that a dead letter of `c` goes to; made with the codec of `c` when it is not
- * there. It has no dead-letter queue of its own, so nothing goes round in circles. */
+/* The queue that a dead letter of `c` goes to; made with the codec of `c` when it is
+ * not there. It has no dead-letter queue of its own, so nothing goes round in circles.
+ */
 static struct channel *grave(struct engine *e, const struct channel *c) {
     const char *name = c->options.dead_letter;
     int64_t id = channel_find(e, name, strlen(name));
@@ -161,7 +177,8 @@ static struct channel *grave(struct engine *e, const struct channel *c) {
     return channel_get(e, id);
 }
 
-int64_t message_bury(struct engine *e, struct channel *c, int64_t id, const struct burial *b) {
+int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
+                     const struct burial *b) {
     struct channel *to = grave(e, c);
     int64_t sequence = to ? channel_allocate(to, 1) : -1;
     sqlite3_stmt *from = statement(e, ST_MESSAGE_MOVE, c->shard);
@@ -198,7 +215,8 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id, const stru
     sq.bind_int64(into, 11, to->sent_bytes);
     int done = statement_step(e, into);
     sq.reset(from);
-    if (done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0) return -1;
+    if (done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)
+        return -1;
     c->removes = 1;
     channel_offer(e, to);
     return size;

@@ -8,7 +8,8 @@ struct op *op_new(struct broker *b, enum op_kind kind, int64_t channel, size_t s
                   size_t extra_size) {
     struct op *op = malloc(sizeof *op + size + extra_size);
     if (!op) {
-        error_set(EMBQ_NO_MEMORY, "no memory for a call of %zu bytes", size + extra_size);
+        error_set(EMBQ_NO_MEMORY, "no memory for a call of %zu bytes",
+                  size + extra_size);
         return NULL;
     }
     memset(op, 0, sizeof *op);

@@ -1,6 +1,7 @@
-/* Owners: the processes that have the file open. Each has a row in embq_owner and, on the byte
- * of its slot, a lock that the kernel drops when it dies. So a death is noticed whoever asks,
- * and whatever process ids mean where the asker lives. See files.h.
+/* Owners: the processes that have the file open. Each has a row in embq_owner and, on
+ * the byte of its slot, a lock that the kernel drops when it dies. So a death is
+ * noticed whoever asks, and whatever process ids mean where the asker lives. See
+ * files.h.
  */
 #include "store.h"
 
@@ -22,17 +23,18 @@ static void boot_id_read(char *id) {
     close(fd);
 }
 
-/* With a live owner it is neither another boot nor a copy, whatever the numbers say: another
- * container may show another boot id, another mount another device. */
+/* With a live owner it is neither another boot nor a copy, whatever the numbers say:
+ * another container may show another boot id, another mount another device. */
 static int somebody_lives(struct engine *e) {
     int lives = 0;
     sqlite3_stmt *s = statement(e, ST_OWNER_ALL, 0);
-    while (statement_step(e, s) > 0) lives |= life_probe(e->life_fd, sq.column_int64(s, 0));
+    while (statement_step(e, s) > 0)
+        lives |= life_probe(e->life_fd, sq.column_int64(s, 0));
     return lives;
 }
 
-/* Another boot, or a copy of the file: nobody who held a lease is alive, and numbers that
- * were seen outside may be forgotten here, so all are jumped over. */
+/* Another boot, or a copy of the file: nobody who held a lease is alive, and numbers
+ * that were seen outside may be forgotten here, so all are jumped over. */
 static int incarnation_check(struct engine *e) {
     char boot_id[BOOT_ID_SIZE];
     boot_id_read(boot_id);
@@ -41,7 +43,8 @@ static int incarnation_check(struct engine *e) {
     if (statement_step(e, s) <= 0) return -1;
     e->file_id = (uint64_t)sq.column_int64(s, 0);
     struct slice known = column_slice(s, 1);
-    int same = known.size == strlen(boot_id) && !memcmp(known.data, boot_id, known.size) &&
+    int same = known.size == strlen(boot_id) &&
+               !memcmp(known.data, boot_id, known.size) &&
                sq.column_int64(s, 2) == device && sq.column_int64(s, 3) == inode;
     sq.reset(s);
     if (same || !boot_id[0] || somebody_lives(e)) return 0;
@@ -124,5 +127,6 @@ void owners_look(struct engine *e) {
     pthread_mutex_unlock(&e->read_mutex);
     absent_keep_only(e, slots, count);
     for (int i = 0; i < count; i++)
-        if (now - absent_since(e, slots[i], now) >= ABSENT_US) recovery_stage(e, slots[i]);
+        if (now - absent_since(e, slots[i], now) >= ABSENT_US)
+            recovery_stage(e, slots[i]);
 }

@@ -97,7 +97,8 @@ void pack_blob(struct packer *p, const void *data, size_t size) {
 /* ---- reading ---- */
 
 struct unpacker unpack_from(const char *data, size_t size) {
-    struct unpacker u = {(const unsigned char *)data, (const unsigned char *)data + size, 0};
+    struct unpacker u = {(const unsigned char *)data,
+                         (const unsigned char *)data + size, 0};
     return u;
 }
 
@@ -130,11 +131,13 @@ int64_t unpack_int(struct unpacker *u) {
     if (tag < 0x80) return tag;
     if (tag >= 0xe0) return tag - 0x100;
     switch (tag) {
-    case 0xc2: case 0xc3: return tag - 0xc2; /* false, true */
+    case 0xc2:
+    case 0xc3: return tag - 0xc2; /* false, true */
     case 0xcc: return (int64_t)take(u, 1);
     case 0xcd: return (int64_t)take(u, 2);
     case 0xce: return (int64_t)take(u, 4);
-    case 0xcf: case 0xd3: return (int64_t)take(u, 8);
+    case 0xcf:
+    case 0xd3: return (int64_t)take(u, 8);
     case 0xd0: return (int8_t)take(u, 1);
     case 0xd1: return (int16_t)take(u, 2);
     case 0xd2: return (int32_t)take(u, 4);

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A growing buffer. `failed` is set when memory ran out; then nothing is appended any more,
- * so a caller checks once, at the end. */
+/* A growing buffer. `failed` is set when memory ran out; then nothing is appended any
+ * more, so a caller checks once, at the end. */
 struct packer {
     char *data;
     size_t size, room;
@@ -28,8 +28,8 @@ void pack_text(struct packer *p, const char *text, size_t size);
 void pack_raw(struct packer *p, const void *data, size_t size);
 void pack_blob(struct packer *p, const void *data, size_t size);
 
-/* A reader over foreign bytes. Every call checks its bounds; `failed` is set at the first
- * value that is not what was asked for, and everything read after it is nil. */
+/* A reader over foreign bytes. Every call checks its bounds; `failed` is set at the
+ * first value that is not what was asked for, and everything read after it is nil. */
 struct unpacker {
     const unsigned char *next, *end;
     int failed;

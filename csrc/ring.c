@@ -1,17 +1,18 @@
 /* The ring: where calls wait, and who does the work for all of them.
  *
- * Leader and followers. A caller puts its operation on the ring; if nobody leads, it leads: it
- * runs everything that waits as one transaction and tells the others. When it is done the
- * next waiting caller leads the next group, or the keeper when nobody waits. So one thread pays
- * no hand-over and a hundred threads share one commit.
+ * Leader and followers. A caller puts its operation on the ring; if nobody leads, it
+ * leads: it runs everything that waits as one transaction and tells the others. When it
+ * is done the next waiting caller leads the next group, or the keeper when nobody
+ * waits. So one thread pays no hand-over and a hundred threads share one commit.
  *
- * Syncing is a second role, held beside leading: after the commit of a group with full sends
- * one of their callers calls fdatasync for all that was committed before, while the next
- * leader already works. Full sends that arrive meanwhile collect, unless an impatient
- * operation takes them along.
+ * Syncing is a second role, held beside leading: after the commit of a group with full
+ * sends one of their callers calls fdatasync for all that was committed before, while
+ * the next leader already works. Full sends that arrive meanwhile collect, unless an
+ * impatient operation takes them along.
  *
- * A role is given by writing it into the futex word of an operation whose thread waits, always
- * under the mutex; it is never given to an operation whose thread went to look after a signal.
+ * A role is given by writing it into the futex word of an operation whose thread waits,
+ * always under the mutex; it is never given to an operation whose thread went to look
+ * after a signal.
  */
 #include "engine.h"
 
@@ -19,7 +20,8 @@
 #include <limits.h>
 
 #define WAKES_MAX 512 /* beyond that they are woken under the mutex */
-#define SCAN_MAX 64 /* operations looked at for a waiting thread before the keeper is taken */
+#define SCAN_MAX \
+    64 /* operations looked at for a waiting thread before the keeper is taken */
 
 void ring_init(struct engine *e) {
     list_init(&e->ring);
@@ -33,8 +35,8 @@ static int64_t bytes_of(const struct op *op) {
     return (int64_t)(sizeof *op + op->size + op->extra_size);
 }
 
-/* Nothing is lost by letting it wait for the end of a sync, as it needs the next one anyway. A
- * barrier is in this class with the sends that it must not overtake. */
+/* Nothing is lost by letting it wait for the end of a sync, as it needs the next one
+ * anyway. A barrier is in this class with the sends that it must not overtake. */
 static int is_patient(const struct op *op) {
     return op->full && op->kind != OP_CLAIM;
 }
@@ -69,7 +71,7 @@ int ring_take(struct engine *e, struct link *group) {
     int count = 0;
     int64_t bytes = 0;
     list_init(group);
-    LIST_EACH(op, &e->ring) {
+    LIST_EACH (op, &e->ring) {
         if (count == EMBQ_GROUP_COUNT || bytes >= EMBQ_GROUP_BYTES) break;
         if (e->syncing && is_patient(op)) continue;
         if (op->kind == OP_CHECKPOINT && count) break; /* alone in its group */
@@ -93,7 +95,7 @@ static int give_role(struct op *op, enum op_word role) {
 
 static int give_role_in(struct link *head, enum op_word role) {
     int scanned = 0;
-    LIST_EACH(op, head) {
+    LIST_EACH (op, head) {
         if (give_role(op, role)) return 1;
         if (++scanned == SCAN_MAX) break;
     }
@@ -134,7 +136,8 @@ static void failure_note(struct op *op) {
 
 /* What an abandoned claim brought goes back, by a staged operation of its own. */
 static void claim_return(struct engine *e, struct op *claim) {
-    struct op *op = op_new(claim->broker, OP_SETTLE, claim->channel, claim->receipts.size, 0);
+    struct op *op =
+        op_new(claim->broker, OP_SETTLE, claim->channel, claim->receipts.size, 0);
     if (!op) return; /* then its lease must run out */
     __builtin_memcpy(op->bytes, claim->receipts.data, claim->receipts.size);
     op->verb = EMBQ_GIVE_BACK;
@@ -145,8 +148,8 @@ static void claim_return(struct engine *e, struct op *claim) {
     ring_pass_on(e);
 }
 
-/* Words to wake once the mutex is free. Their operations may be gone by then, if a thread
- * came to by itself: a wake of a word that nobody sleeps on is nothing. */
+/* Words to wake once the mutex is free. Their operations may be gone by then, if a
+ * thread came to by itself: a wake of a word that nobody sleeps on is nothing. */
 static _Thread_local struct {
     uint32_t *words[WAKES_MAX];
     int count;
@@ -198,7 +201,7 @@ void ring_park(struct engine *e, struct op *op) {
 void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
     struct link *heads[] = {&e->ring, &e->parked};
     for (int i = 0; i < 2; i++) {
-        LIST_EACH(op, heads[i]) {
+        LIST_EACH (op, heads[i]) {
             if ((b && op->broker != b) || (op->nowait && !staged)) continue;
             if (i == 0) ring_drop(e, op);
             op_outcome(op, code);
@@ -241,8 +244,10 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
         *result = op->result = 0;
     } else if (op->place == PLACE_RING) {
         ring_drop(e, op);
-        *result = error_set(EMBQ_BUSY, "%s: the write lock was not free in time; nothing was "
-                            "written", e->path);
+        *result = error_set(EMBQ_BUSY,
+                            "%s: the write lock was not free in time; nothing was "
+                            "written",
+                            e->path);
         op_outcome(op, *result);
     } else if (op->kind == OP_CLAIM && op->flags & EMBQ_CLAIM_AUTO_ACK) {
         op->deadline_us = -1; /* what it takes is gone from the file: hand it over */
@@ -252,10 +257,13 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
         op->abandoned = op->nowait = op->seen = 1;
         op->waiting = 0;
         if (op->was_parked) *result = 0;
-        else *result = op->kind == OP_CLAIM
-                      ? error_set(EMBQ_BUSY, "%s: nothing was claimed in time", e->path)
-                      : error_set(EMBQ_COMMIT_UNCERTAIN,
-                                  "%s: not confirmed in time; it may still be stored", e->path);
+        else
+            *result =
+                op->kind == OP_CLAIM
+                    ? error_set(EMBQ_BUSY, "%s: nothing was claimed in time", e->path)
+                    : error_set(EMBQ_COMMIT_UNCERTAIN,
+                                "%s: not confirmed in time; it may still be stored",
+                                e->path);
         return 1;
     }
     ring_finish(e, op);
@@ -288,12 +296,13 @@ static int ring_sleep(struct engine *e, struct op *op) {
     return why;
 }
 
-/* What a sleep ended with, when it was no role: 1 when the call is over or interrupted. */
+/* What a sleep ended with, when it was no role: 1 when the call is over or interrupted.
+ */
 static int ring_woken(struct engine *e, struct op *op, int why, int64_t *result) {
     int over = 0;
     pthread_mutex_lock(&e->mutex);
-    if (why == ETIMEDOUT && op->deadline_us >= 0 && clock_real_us() >= op->deadline_us &&
-        ring_expire(e, op, result)) {
+    if (why == ETIMEDOUT && op->deadline_us >= 0 &&
+        clock_real_us() >= op->deadline_us && ring_expire(e, op, result)) {
         over = 1;
     } else if (why == EINTR && op->word == WORD_WAIT) {
         op->waiting = 0;
@@ -344,16 +353,17 @@ static int ring_wait_for_room(struct engine *e, struct op *op) {
         int64_t timeout = op->deadline_us < 0 ? -1 : op->deadline_us - clock_real_us();
         e->space_waiters++;
         pthread_mutex_unlock(&e->mutex);
-        why = timeout < 0 && op->deadline_us >= 0 ? ETIMEDOUT
-                                                  : futex_wait(&e->space, space, timeout);
+        why = timeout < 0 && op->deadline_us >= 0
+                  ? ETIMEDOUT
+                  : futex_wait(&e->space, space, timeout);
         pthread_mutex_lock(&e->mutex);
         e->space_waiters--;
     }
     return why;
 }
 
-/* Interrupted calls of this thread, the latest first; embq_resume goes on with it. A signal
- * handler may itself call verbs, so there can be several. */
+/* Interrupted calls of this thread, the latest first; embq_resume goes on with it. A
+ * signal handler may itself call verbs, so there can be several. */
 static _Thread_local struct op *pending;
 
 void ring_push_pending(struct op *op) {
@@ -373,8 +383,8 @@ int64_t ring_resume(struct engine *e, struct op *op) {
         ring_push_pending(op);
         return result;
     }
-    /* The packer's memory becomes the caller's; but when the wait ended in the middle of a
-     * group, the leader still writes there. */
+    /* The packer's memory becomes the caller's; but when the wait ended in the middle
+     * of a group, the leader still writes there. */
     if (op->answer && result >= 0 && !op->abandoned) {
         *op->answer = (embq_bytes){op->out.data, (long long)op->out.size, op->count};
         op->out = (struct packer){0};
@@ -386,7 +396,8 @@ int64_t ring_resume(struct engine *e, struct op *op) {
 int ring_submit(struct engine *e, struct op *op) {
     pthread_mutex_lock(&e->mutex);
     int why;
-    /* A signal here finds nothing begun: wait on, Python's handler runs a little later. */
+    /* A signal here finds nothing begun: wait on, Python's handler runs a little later.
+     */
     while ((why = ring_wait_for_room(e, op)) == EINTR) {}
     if (why) {
         pthread_mutex_unlock(&e->mutex);

@@ -3,8 +3,9 @@
  *     held --ack--> acked     the message row is deleted in the same transaction
  *     held --nack, extend, reject, give back, expiry--> left    see delivery.c
  *
- * Only contiguous stretches of *acked* ids are deleted: the row of one that left must stay.
- * Ids of the span that were no member when it was claimed count as left. See store.h.
+ * Only contiguous stretches of *acked* ids are deleted: the row of one that left must
+ * stay. Ids of the span that were no member when it was claimed count as left. See
+ * store.h.
  */
 #include "store.h"
 
@@ -20,8 +21,8 @@ static struct run **bucket_of(struct engine *e, int64_t id) {
     return &e->runs[(uint64_t)id * 0x9e3779b97f4a7c15u >> 56 & (RUN_BUCKETS - 1)];
 }
 
-static struct run *run_make(struct engine *e, struct channel *c, int64_t id, int64_t first,
-                            int64_t last, int sizes) {
+static struct run *run_make(struct engine *e, struct channel *c, int64_t id,
+                            int64_t first, int64_t last, int sizes) {
     size_t room = sizes ? (size_t)(last - first + 1) * sizeof(uint32_t) : 0;
     struct run *r = calloc(1, sizeof *r + room);
     if (!r) {
@@ -82,7 +83,8 @@ struct run *run_new(struct engine *e, struct channel *c, int64_t id, int64_t tok
 static void state_put(struct run *r, int64_t message, enum member state) {
     int64_t i = message - r->first;
     int shift = (int)(i & 3) * 2;
-    r->states[i >> 2] = (uint8_t)((r->states[i >> 2] & ~(3 << shift)) | (int)state << shift);
+    r->states[i >> 2] =
+        (uint8_t)((r->states[i >> 2] & ~(3 << shift)) | (int)state << shift);
 }
 
 static enum member state_at(const uint8_t *states, int64_t i) {
@@ -132,7 +134,8 @@ static struct run *run_read(struct engine *e, int64_t id) {
     r->claimed_at_ms = claimed;
     memcpy(r->states, states, size);
     memcpy(r->stored, states, size);
-    for (int64_t i = 0; i <= last - first; i++) r->held += state_at(states, i) == MEMBER_HELD;
+    for (int64_t i = 0; i <= last - first; i++)
+        r->held += state_at(states, i) == MEMBER_HELD;
     return r;
 }
 
@@ -152,8 +155,7 @@ static int acked_delete(struct engine *e, struct run *r, int64_t from, int64_t t
     if (r->sizes_known)
         for (int64_t i = from; i <= to; i++)
             size += state_at(r->stored, i) == MEMBER_ACKED ? 0 : r->sizes[i];
-    else
-        size = statement_int(e, ST_MESSAGE_SIZES, c->shard, INTS(first, last), 0);
+    else size = statement_int(e, ST_MESSAGE_SIZES, c->shard, INTS(first, last), 0);
     c->sub.removed_bytes += size;
     c->sub_dirty = c->removes = 1;
     return first == last
@@ -202,7 +204,7 @@ static int run_update(struct engine *e, const struct run *r) {
 
 static int run_flush(struct engine *e, struct run *r) {
     if (run_delete_acked(e, r) < 0) return -1;
-    int done = r->held > 0 ? (r->unsaved ? run_insert(e, r) : run_update(e, r))
+    int done = r->held > 0  ? (r->unsaved ? run_insert(e, r) : run_update(e, r))
                : r->unsaved ? 0
                             : statement_do(e, ST_RUN_DELETE, 0, INTS(r->id));
     r->dirty = r->unsaved = 0;

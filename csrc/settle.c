@@ -1,8 +1,9 @@
 /* Settling: ack, nack, reject, extend, give back, each by receipt. See store.h.
  *
- * A receipt is {run, token, message}. It is good while the message is held under that token,
- * and after the lease ended by time or death as long as nobody claimed the message again (as
- * SQS allows; a queue that refused would only make the work be done twice).
+ * A receipt is {run, token, message}. It is good while the message is held under that
+ * token, and after the lease ended by time or death as long as nobody claimed the
+ * message again (as SQS allows; a queue that refused would only make the work be done
+ * twice).
  */
 #include "store.h"
 
@@ -20,7 +21,8 @@ static int receipt_find(struct engine *e, struct channel *c, const struct receip
                         struct delivery *d) {
     struct run *run = r->run ? run_get(e, r->run) : NULL;
     if (e->storage_error) return -1;
-    if (run && run->channel == c && token_of_member(run->token, r->message) == r->token &&
+    if (run && run->channel == c &&
+        token_of_member(run->token, r->message) == r->token &&
         run_member(run, r->message) == MEMBER_HELD) {
         *d = delivery_of_run(run, r->message);
         return 1;
@@ -29,18 +31,20 @@ static int receipt_find(struct engine *e, struct channel *c, const struct receip
     return found > 0 ? r->token != 0 && d->token == r->token : found;
 }
 
-/* The queue's retry policy: exponential, capped; jitter takes up to half of it away, so that
- * what failed together does not come back together. */
+/* The queue's retry policy: exponential, capped; jitter takes up to half of it away, so
+ * that what failed together does not come back together. */
 static int64_t retry_delay_ms(const struct options *o, int64_t receive_count) {
-    double delay = (double)o->retry_first_ms *
-                   pow(o->retry_factor, (double)(receive_count > 0 ? receive_count - 1 : 0));
+    double delay =
+        (double)o->retry_first_ms *
+        pow(o->retry_factor, (double)(receive_count > 0 ? receive_count - 1 : 0));
     if (!(delay < (double)o->retry_cap_ms)) delay = (double)o->retry_cap_ms;
-    if (o->retry_jitter) delay *= 0.5 + 0.5 * (double)(random_u64() >> 11) / 9007199254740992.0;
+    if (o->retry_jitter)
+        delay *= 0.5 + 0.5 * (double)(random_u64() >> 11) / 9007199254740992.0;
     return (int64_t)delay;
 }
 
-static int nack(struct engine *e, struct channel *c, struct delivery *d, int64_t delay_ms,
-                struct slice error) {
+static int nack(struct engine *e, struct channel *c, struct delivery *d,
+                int64_t delay_ms, struct slice error) {
     c->sub.nacked++;
     if (delivery_is_last(c, d)) return delivery_bury(e, c, d, "max_receives", error);
     if (delay_ms < 0) delay_ms = retry_delay_ms(&c->options, d->receive_count);
@@ -58,15 +62,17 @@ static int reject(struct engine *e, struct channel *c, struct delivery *d,
     return delivery_remove(e, c, d);
 }
 
-static int extend(struct engine *e, struct channel *c, struct delivery *d, int64_t hold_ms) {
+static int extend(struct engine *e, struct channel *c, struct delivery *d,
+                  int64_t hold_ms) {
     d->deadline_ms = clock_boot_ms() + hold_ms;
     if (!d->owner) d->suspect = 0; /* it was late, but lives */
     if (e->suspect.token == d->token) e->suspect.deadline_ms = d->deadline_ms;
     return delivery_store(e, c, d, d->owner ? d->owner : e->slot);
 }
 
-/* It was prefetched and nobody saw it: as if it had not been claimed. At the tail of what was
- * handed out the cursor just goes back; elsewhere it waits, before all others. */
+/* It was prefetched and nobody saw it: as if it had not been claimed. At the tail of
+ * what was handed out the cursor just goes back; elsewhere it waits, before all others.
+ */
 static int give_back(struct engine *e, struct channel *c, struct delivery *d) {
     if (d->run && c->sub.cursor[EMBQ_LANE_DEFAULT] == d->message) {
         run_set(d->run, d->message, MEMBER_LEFT);
@@ -103,18 +109,23 @@ static int settle_one(struct engine *e, const struct op *op, struct channel *c,
 
 int64_t settle_run(struct engine *e, struct op *op) {
     struct channel *c = channel_get(e, op->channel);
-    if (!c) return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
+    if (!c)
+        return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
     int64_t settled = 0;
     int code = error_set(EMBQ_LEASE_LOST,
-                         "queue %s: the message is settled, or its lease is another's", c->name);
-    /* From the last to the first, so that a run given back rewinds the cursor all the way. */
+                         "queue %s: the message is settled, or its lease is another's",
+                         c->name);
+    /* From the last to the first, so that a run given back rewinds the cursor all the
+     * way. */
     for (int i = op->count - 1; i >= 0; i--) {
         struct receipt r;
         struct delivery d;
         memcpy(&r, op->bytes + (size_t)i * sizeof r, sizeof r);
         if (message_channel(r.message) != c->id) {
-            code = error_set(EMBQ_INVALID_RECEIPT, "queue %s: a receipt of no message of this "
-                             "queue", c->name);
+            code = error_set(EMBQ_INVALID_RECEIPT,
+                             "queue %s: a receipt of no message of this "
+                             "queue",
+                             c->name);
             continue;
         }
         int found = receipt_find(e, c, &r, &d);

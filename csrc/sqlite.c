@@ -1,4 +1,5 @@
-/* Borrowing the process's SQLite: the two ways of reaching it and the proof. See sqlite.h. */
+/* Borrowing the process's SQLite: the two ways of reaching it and the proof. See
+ * sqlite.h. */
 #include "embq.h"
 
 #include <dlfcn.h>
@@ -12,7 +13,7 @@ static const struct {
     int index;
     size_t offset;
 } functions[] = {
-#define X(member, index, result, arguments)                                                   \
+#define X(member, index, result, arguments) \
     {"sqlite3_" #member, index, offsetof(struct sqlite_functions, member)},
     EMBQ_SQLITE_FUNCTIONS(X)
 #undef X
@@ -28,8 +29,8 @@ static void function_set(size_t i, void *pointer) {
 }
 
 int embq_bind_module(const char *path) {
-    /* NOLOAD: the module must be in the process already; loading a second one is the very
-     * accident that this binding exists to prevent. */
+    /* NOLOAD: the module must be in the process already; loading a second one is the
+     * very accident that this binding exists to prevent. */
     void *library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
     if (!library) return 0;
     int found = 1;
@@ -43,10 +44,10 @@ int embq_bind_module(const char *path) {
     return found;
 }
 
-/* Called by SQLite when our library is loaded as a run-time extension. Keeps the table of
- * functions and registers nothing, so the connection may be thrown away. */
-__attribute__((visibility("default")))
-int sqlite3_extension_init(sqlite3 *db, char **error, void *const *routines);
+/* Called by SQLite when our library is loaded as a run-time extension. Keeps the table
+ * of functions and registers nothing, so the connection may be thrown away. */
+__attribute__((visibility("default"))) int
+sqlite3_extension_init(sqlite3 *db, char **error, void *const *routines);
 
 int sqlite3_extension_init(sqlite3 *db, char **error, void *const *routines) {
     (void)db;
@@ -63,7 +64,8 @@ int embq_bind_extension(void) {
     return 1;
 }
 
-/* The start of sqlite3_vfs, as far as a copy of the default VFS needs a name of its own. */
+/* The start of sqlite3_vfs, as far as a copy of the default VFS needs a name of its
+ * own. */
 struct vfs_head {
     int version, file_size, path_max;
     sqlite3_vfs *next;
@@ -75,10 +77,14 @@ static char proof_name[64];
 
 int embq_bind_proof(const char *name) {
     sqlite3_vfs *standard = sq.vfs_find(NULL);
-    if (!standard) return error_set(EMBQ_UNSUPPORTED_SQLITE, "SQLite has no default VFS");
-    /* Version 3 of the struct is 21 words; a copy of a shorter one must not read beyond it. */
+    if (!standard)
+        return error_set(EMBQ_UNSUPPORTED_SQLITE, "SQLite has no default VFS");
+    /* Version 3 of the struct is 21 words; a copy of a shorter one must not read beyond
+     * it. */
     const struct vfs_head *head = (const struct vfs_head *)standard;
-    size_t size = sizeof(void *) * (head->version >= 3 ? 21 : head->version == 2 ? 18 : 17);
+    size_t size = sizeof(void *) * (head->version >= 3   ? 21
+                                    : head->version == 2 ? 18
+                                                         : 17);
     proof = calloc(1, sizeof(void *) * 21);
     if (!proof) return error_set(EMBQ_NO_MEMORY, "no memory for a VFS");
     memcpy(proof, standard, size);

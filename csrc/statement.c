@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MESSAGE_COLUMNS                                                                       \
+/* clang-format off: SQL is laid out by clause */
+#define MESSAGE_COLUMNS \
     "id, sent_at_ms, type, source, key, public_id, attributes, history, body"
 #define RUN_COLUMNS "id, subscription, first, last, states, owner, token, claimed_at_ms"
-#define CURSORS(F)                                                                            \
-    F(0) ", " F(1) ", " F(2) ", " F(3) ", " F(4) ", " F(5) ", " F(6) ", " F(7) ", "           \
-    F(8) ", " F(9) ", " F(10) ", " F(11) ", " F(12) ", " F(13) ", " F(14) ", " F(15)
+#define CURSORS(F)                                                                \
+    F(0)                                                                          \
+    ", " F(1) ", " F(2) ", " F(3) ", " F(4) ", " F(5) ", " F(6) ", " F(7) ", " F( \
+        8) ", " F(9) ", " F(10) ", " F(11) ", " F(12) ", " F(13) ", " F(14) ", " F(15)
 #define CURSOR(n) "cursor_" #n
 #define CURSOR_SET(n) "cursor_" #n " = ?"
 
@@ -36,9 +38,12 @@ static const char *const texts[STATEMENTS] = {
 
     [ST_OWNER_CLEAR] = "delete from embq_owner",
 
-    [ST_CHANNEL_READ] = "select name, shard, codec, visibility_timeout_ms, max_receives,\n"
-                        "       dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
-                        "       retry_jitter, max_body, next_sequence, sent, sent_bytes\n"
+    [ST_CHANNEL_READ] = "select name, shard, codec, visibility_timeout_ms,\n"
+                        "       max_receives,\n"
+                        "       dead_letter, retry_first_ms, retry_factor,\n"
+                        "       retry_cap_ms,\n"
+                        "       retry_jitter, max_body, next_sequence, sent,\n"
+                        "       sent_bytes\n"
                         "from embq_channel\n"
                         "where id = ?1",
     [ST_CHANNEL_BY_NAME] = "select id\n"
@@ -47,7 +52,8 @@ static const char *const texts[STATEMENTS] = {
     [ST_CHANNEL_NEXT_ID] = "select coalesce(max(id), 0) + 1\n"
                            "from embq_channel",
     [ST_CHANNEL_INSERT] =
-        "insert into embq_channel(id, kind, name, shard, codec, visibility_timeout_ms,\n"
+        "insert into embq_channel(id, kind, name, shard, codec,\n"
+        "  visibility_timeout_ms,\n"
         "  max_receives, dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
         "  retry_jitter, max_body, created_at_ms)\n"
         "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
@@ -71,18 +77,23 @@ static const char *const texts[STATEMENTS] = {
 
     [ST_SUBSCRIPTION_READ] =
         "select id, " CURSORS(CURSOR) ",\n"
-        "       removed, removed_bytes, in_flight, waiting, delivered, redelivered,\n"
-        "       acked, nacked, rejected, expired, dead\n"
-        "from embq_subscription\n"
-        "where channel = ?1",
+                                      "       removed, removed_bytes, in_flight, "
+                                      "waiting, delivered, redelivered,\n"
+                                      "       acked, nacked, rejected, expired, dead\n"
+                                      "from embq_subscription\n"
+                                      "where channel = ?1",
     [ST_SUBSCRIPTION_INSERT] = "insert into embq_subscription(channel, name)\n"
                                "values (?1, '')",
     [ST_SUBSCRIPTION_WRITE] =
         "update embq_subscription\n"
         "set " CURSORS(CURSOR_SET) ",\n"
-        "    removed = ?, removed_bytes = ?, in_flight = ?, waiting = ?, delivered = ?,\n"
-        "    redelivered = ?, acked = ?, nacked = ?, rejected = ?, expired = ?, dead = ?\n"
-        "where id = ?",
+                                   "    removed = ?, removed_bytes = ?, in_flight = ?, "
+                                   "waiting = ?,\n"
+                                   "    delivered = ?,\n"
+                                   "    redelivered = ?, acked = ?, nacked = ?, "
+                                   "rejected = ?, expired = ?,\n"
+                                   "    dead = ?\n"
+                                   "where id = ?",
     [ST_SUBSCRIPTION_CHANNEL] = "select channel\n"
                                 "from embq_subscription\n"
                                 "where id = ?1",
@@ -116,7 +127,8 @@ static const char *const texts[STATEMENTS] = {
     /* ?1 row, ?2 queue, ?3 reason, ?4 error, ?5 receive_count, ?6 first_at, ?7 last_at,
      * ?8 its public id */
     [ST_MESSAGE_MOVE] =
-        "select flags, sent_at_ms, type, source, key, coalesce(public_id, ?8), attributes,\n"
+        "select flags, sent_at_ms, type, source, key, coalesce(public_id, ?8),\n"
+        "       attributes,\n"
         "       json_insert(coalesce(history, '[]'), '$[#]', json_object(\n"
         "         'queue', ?2, 'reason', ?3, 'error', ?4, 'receive_count', ?5,\n"
         "         'first_at', ?6, 'last_at', ?7)),\n"
@@ -124,7 +136,8 @@ static const char *const texts[STATEMENTS] = {
         "from embq_message_%d\n"
         "where id = ?1",
     [ST_MESSAGE_BURY] =
-        "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key, public_id,\n"
+        "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n"
+        "  public_id,\n"
         "  attributes, history, body, total_bytes)\n"
         "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [ST_MESSAGE_OLDEST] = "select sent_at_ms\n"
@@ -161,14 +174,16 @@ static const char *const texts[STATEMENTS] = {
         "  receive_count, token, owner, deadline_ms, first_at_ms, error)\n"
         "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [ST_DELIVERY_READ] =
-        "select suspect, due_at_ms, receive_count, token, owner, deadline_ms, first_at_ms\n"
+        "select suspect, due_at_ms, receive_count, token, owner, deadline_ms,\n"
+        "       first_at_ms\n"
         "from embq_delivery\n"
         "where subscription = ?1 and message = ?2",
-    /* The columns as in the insert above; an error is kept until there is a newer one. */
+    /* Columns as in the insert above; an error stays until there is a newer one. */
     [ST_DELIVERY_WRITE] =
         "update embq_delivery\n"
         "set lane = ?3, suspect = ?4, due_at_ms = ?5, receive_count = ?6, token = ?7,\n"
-        "    owner = ?8, deadline_ms = ?9, first_at_ms = ?10, error = coalesce(?11, error)\n"
+        "    owner = ?8, deadline_ms = ?9, first_at_ms = ?10, error = coalesce(?11,\n"
+        "    error)\n"
         "where subscription = ?1 and message = ?2",
     [ST_DELIVERY_DELETE] = "delete from embq_delivery\n"
                            "where subscription = ?1 and message = ?2",
@@ -207,6 +222,7 @@ static const char *const texts[STATEMENTS] = {
                                "where owner is not null\n"
                                "limit 1",
 };
+/* clang-format on */
 
 struct statement_cache *statements_new(sqlite3 *db) {
     struct statement_cache *c = calloc(1, sizeof *c);
@@ -217,7 +233,8 @@ struct statement_cache *statements_new(sqlite3 *db) {
 void statements_free(struct statement_cache *c) {
     if (!c) return;
     for (int i = 0; i < STATEMENTS; i++)
-        for (int shard = 0; shard < EMBQ_SHARDS; shard++) sq.finalize(c->prepared[i][shard]);
+        for (int shard = 0; shard < EMBQ_SHARDS; shard++)
+            sq.finalize(c->prepared[i][shard]);
     free(c);
 }
 
@@ -247,8 +264,8 @@ sqlite3_stmt *statement(struct engine *e, enum statement which, int shard) {
     return s;
 }
 
-sqlite3_stmt *statement_ints(struct engine *e, enum statement which, int shard, int count,
-                             const int64_t *values) {
+sqlite3_stmt *statement_ints(struct engine *e, enum statement which, int shard,
+                             int count, const int64_t *values) {
     sqlite3_stmt *s = statement(e, which, shard);
     for (int i = 0; s && i < count; i++) sq.bind_int64(s, i + 1, values[i]);
     return s;

@@ -1,25 +1,61 @@
-/* Every SQL statement of the core, in one table: statement.c. Prepared at first use, kept. */
+/* Every SQL statement of the core, in one table: statement.c. Prepared at first use,
+ * kept. */
 #ifndef EMBQ_STATEMENT_H
 #define EMBQ_STATEMENT_H
 
 #include "engine.h"
 
 enum statement {
-    ST_BEGIN, ST_COMMIT, ST_ROLLBACK, ST_READ_BEGIN,
-    ST_META_READ, ST_META_BOOT,
-    ST_OWNER_ALL, ST_OWNER_INSERT, ST_OWNER_DELETE, ST_OWNER_CLEAR,
-    ST_CHANNEL_READ, ST_CHANNEL_BY_NAME, ST_CHANNEL_NEXT_ID, ST_CHANNEL_INSERT,
-    ST_CHANNEL_WRITE, ST_CHANNEL_ALL, ST_CHANNEL_AFTER, ST_CHANNEL_TAIL,
-    ST_SUBSCRIPTION_READ, ST_SUBSCRIPTION_INSERT, ST_SUBSCRIPTION_WRITE,
+    ST_BEGIN,
+    ST_COMMIT,
+    ST_ROLLBACK,
+    ST_READ_BEGIN,
+    ST_META_READ,
+    ST_META_BOOT,
+    ST_OWNER_ALL,
+    ST_OWNER_INSERT,
+    ST_OWNER_DELETE,
+    ST_OWNER_CLEAR,
+    ST_CHANNEL_READ,
+    ST_CHANNEL_BY_NAME,
+    ST_CHANNEL_NEXT_ID,
+    ST_CHANNEL_INSERT,
+    ST_CHANNEL_WRITE,
+    ST_CHANNEL_ALL,
+    ST_CHANNEL_AFTER,
+    ST_CHANNEL_TAIL,
+    ST_SUBSCRIPTION_READ,
+    ST_SUBSCRIPTION_INSERT,
+    ST_SUBSCRIPTION_WRITE,
     ST_SUBSCRIPTION_CHANNEL,
-    ST_MESSAGE_INSERT, ST_MESSAGE_READ, ST_MESSAGE_RANGE, ST_MESSAGE_COUNT,
-    ST_MESSAGE_SIZE, ST_MESSAGE_SIZES, ST_MESSAGE_DELETE, ST_MESSAGE_DELETE_RANGE,
-    ST_MESSAGE_MOVE, ST_MESSAGE_BURY, ST_MESSAGE_OLDEST,
-    ST_RUN_INSERT, ST_RUN_READ, ST_RUN_WRITE, ST_RUN_DELETE, ST_RUN_FIRST, ST_RUN_OF_OWNER,
+    ST_MESSAGE_INSERT,
+    ST_MESSAGE_READ,
+    ST_MESSAGE_RANGE,
+    ST_MESSAGE_COUNT,
+    ST_MESSAGE_SIZE,
+    ST_MESSAGE_SIZES,
+    ST_MESSAGE_DELETE,
+    ST_MESSAGE_DELETE_RANGE,
+    ST_MESSAGE_MOVE,
+    ST_MESSAGE_BURY,
+    ST_MESSAGE_OLDEST,
+    ST_RUN_INSERT,
+    ST_RUN_READ,
+    ST_RUN_WRITE,
+    ST_RUN_DELETE,
+    ST_RUN_FIRST,
+    ST_RUN_OF_OWNER,
     ST_RUN_ALL,
-    ST_DELIVERY_INSERT, ST_DELIVERY_READ, ST_DELIVERY_WRITE,
-    ST_DELIVERY_DELETE, ST_DELIVERY_RETRIES, ST_DELIVERY_NEXT_DUE, ST_DELIVERY_FIRST_LEASED,
-    ST_DELIVERY_OF_OWNER, ST_DELIVERY_DELAYED, ST_DELIVERY_ALL_LEASED,
+    ST_DELIVERY_INSERT,
+    ST_DELIVERY_READ,
+    ST_DELIVERY_WRITE,
+    ST_DELIVERY_DELETE,
+    ST_DELIVERY_RETRIES,
+    ST_DELIVERY_NEXT_DUE,
+    ST_DELIVERY_FIRST_LEASED,
+    ST_DELIVERY_OF_OWNER,
+    ST_DELIVERY_DELAYED,
+    ST_DELIVERY_ALL_LEASED,
     ST_DELIVERY_FORGET,
     STATEMENTS
 };
@@ -40,8 +76,8 @@ sqlite3_stmt *statement_get(struct statement_cache *c, enum statement which, int
 
 sqlite3_stmt *statement(struct engine *e, enum statement which, int shard);
 /* Bind `values` to ?1.. of a statement without text or blobs. */
-sqlite3_stmt *statement_ints(struct engine *e, enum statement which, int shard, int count,
-                             const int64_t *values);
+sqlite3_stmt *statement_ints(struct engine *e, enum statement which, int shard,
+                             int count, const int64_t *values);
 /* 1 row, 0 done, -1 failed. At 0 and -1 the statement is reset. */
 int statement_step(struct engine *e, sqlite3_stmt *s);
 /* Step to the end; 0 or -1. */
@@ -53,8 +89,10 @@ int statement_do(struct engine *e, enum statement which, int shard, int count,
 int64_t statement_int(struct engine *e, enum statement which, int shard, int count,
                       const int64_t *values, int64_t otherwise);
 
-#define INTS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
-                  (const int64_t[]){__VA_ARGS__}
+#define INTS(...)                                                                  \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) { \
+        __VA_ARGS__                                                                \
+    }
 
 /* NULL-able text of a row, not copied. */
 struct slice column_slice(sqlite3_stmt *s, int column);

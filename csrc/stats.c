@@ -1,5 +1,6 @@
-/* Reads: depth, counters, names. On the readers' connection, so they wait for no writer; each
- * is one short read transaction, as a long one keeps the WAL from starting over. */
+/* Reads: depth, counters, names. On the readers' connection, so they wait for no
+ * writer; each is one short read transaction, as a long one keeps the WAL from starting
+ * over. */
 #include "statement.h"
 
 #include <string.h>
@@ -13,8 +14,8 @@ struct reading {
     int result;
 };
 
-static sqlite3_stmt *reading_ints(struct reading *r, enum statement which, int shard, int count,
-                                  const int64_t *values) {
+static sqlite3_stmt *reading_ints(struct reading *r, enum statement which, int shard,
+                                  int count, const int64_t *values) {
     if (r->result != SQLITE_OK) return NULL;
     sqlite3_stmt *s = statement_get(r->e->read_statements, which, shard, &r->result);
     for (int i = 0; s && i < count; i++) sq.bind_int64(s, i + 1, values[i]);
@@ -76,7 +77,8 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
     int64_t from = message_id(channel, LANE, n->next_sequence);
     int64_t to = message_id(channel, LANE, EMBQ_SEQUENCE_MAX - 1);
     s = reading_ints(r, ST_CHANNEL_TAIL, (int)n->shard, INTS(from, to));
-    if (reading_step(r, s)) { /* what was sent since the row was written: see channel.c */
+    if (reading_step(r,
+                     s)) { /* what was sent since the row was written: see channel.c */
         int64_t since = sq.column_int64(s, 0) - from + 1;
         n->sent += since;
         n->next_sequence += since;
@@ -95,7 +97,8 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
 }
 
 static int64_t gone(struct reading *r) {
-    return r->result ? 0 : error_set(EMBQ_NOT_FOUND, "%s: the queue is gone", r->e->path);
+    return r->result ? 0
+                     : error_set(EMBQ_NOT_FOUND, "%s: the queue is gone", r->e->path);
 }
 
 long long embq_depth(embq_ref broker, long long channel) {
@@ -103,7 +106,8 @@ long long embq_depth(embq_ref broker, long long channel) {
     struct counts n;
     int code = reading_begin(&r, broker_of(broker));
     if (code < 0) return code;
-    return reading_end(&r, counts_read(&r, channel, &n) ? n.sent - n.removed : gone(&r));
+    return reading_end(&r,
+                       counts_read(&r, channel, &n) ? n.sent - n.removed : gone(&r));
 }
 
 /* Rows that wait for a time to come. Their number is what this costs. */
@@ -118,9 +122,10 @@ static int64_t delayed_count(struct reading *r, const struct counts *n) {
 
 /* When the oldest message was sent, -1 when there is none. */
 static int64_t oldest_ms(struct reading *r, int64_t channel, const struct counts *n) {
-    sqlite3_stmt *s = reading_ints(r, ST_MESSAGE_OLDEST, (int)n->shard,
-                                   INTS(message_id(channel, LANE, 0),
-                                        message_id(channel, LANE, n->next_sequence - 1)));
+    sqlite3_stmt *s =
+        reading_ints(r, ST_MESSAGE_OLDEST, (int)n->shard,
+                     INTS(message_id(channel, LANE, 0),
+                          message_id(channel, LANE, n->next_sequence - 1)));
     int64_t sent_at = reading_step(r, s) ? sq.column_int64(s, 0) : -1;
     if (s) sq.reset(s);
     return sent_at;

@@ -1,6 +1,7 @@
-/* The nouns of the file, as the leader works on them inside a group: channels, messages, runs,
- * deliveries. All of these need the write lock. A function that touches the file returns -1
- * when storage failed (e->storage_error says how): then the whole group is rolled back.
+/* The nouns of the file, as the leader works on them inside a group: channels,
+ * messages, runs, deliveries. All of these need the write lock. A function that touches
+ * the file returns -1 when storage failed (e->storage_error says how): then the whole
+ * group is rolled back.
  */
 #ifndef EMBQ_STORE_H
 #define EMBQ_STORE_H
@@ -42,8 +43,8 @@ int message_validate(const struct op *op, int64_t max_body);
 struct delivered {
     int64_t run, token, message, receive_count;
 };
-/* Append the row of a stepped MESSAGE_READ or MESSAGE_RANGE statement, and its receipt, to
- * the answer of a claim. */
+/* Append the row of a stepped MESSAGE_READ or MESSAGE_RANGE statement, and its receipt,
+ * to the answer of a claim. */
 void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delivered *d,
                   struct op *claim);
 /* Delete one; its size, or -1. */
@@ -54,9 +55,10 @@ struct burial {
     struct slice error;
     int64_t receive_count, first_at_ms;
 };
-/* Move it to the channel's dead-letter queue, which is made when it is not there. Returns its
- * size, or -1. Deliveries and runs are the caller's to clean. */
-int64_t message_bury(struct engine *e, struct channel *c, int64_t id, const struct burial *b);
+/* Move it to the channel's dead-letter queue, which is made when it is not there.
+ * Returns its size, or -1. Deliveries and runs are the caller's to clean. */
+int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
+                     const struct burial *b);
 
 /* ---- run.c: batches of first deliveries ---- */
 
@@ -73,7 +75,8 @@ struct run {
     int unsaved; /* not in the file yet */
     uint32_t sizes_known;
     uint8_t states[EMBQ_RUN_IDS / 4]; /* two bits a member: enum member */
-    uint8_t stored[EMBQ_RUN_IDS / 4]; /* as in the file: what is acked here is deleted */
+    uint8_t
+        stored[EMBQ_RUN_IDS / 4]; /* as in the file: what is acked here is deleted */
     uint32_t sizes[]; /* of the bodies, when this process claimed them (sizes_known) */
 };
 
@@ -83,11 +86,13 @@ static inline int64_t run_deadline_ms(int64_t id) {
 
 /* Proof of one lease: random, never 0. */
 int64_t token_new(void);
-/* A member's own token, so that one message's receipt cannot pass for its neighbour's. */
+/* A member's own token, so that one message's receipt cannot pass for its neighbour's.
+ */
 int64_t token_of_member(int64_t token, int64_t message);
 /* An id that no run has. */
 int64_t run_new_id(struct engine *e, int64_t deadline_ms);
-/* A new run over first..last, every member MEMBER_LEFT until run_hold(). NULL: no memory. */
+/* A new run over first..last, every member MEMBER_LEFT until run_hold(). NULL: no
+ * memory. */
 struct run *run_new(struct engine *e, struct channel *c, int64_t id, int64_t token,
                     int64_t first, int64_t last);
 void run_hold(struct run *r, int64_t message, uint32_t size);
@@ -104,14 +109,15 @@ int run_expire(struct engine *e, struct run *r);
 
 /* ---- delivery.c: where a message is that was handed out at least once ---- */
 
-/* A member of a run (`run` set), or a row of embq_delivery (`stored`). Moving it keeps the
- * counters of the channel right. */
+/* A member of a run (`run` set), or a row of embq_delivery (`stored`). Moving it keeps
+ * the counters of the channel right. */
 struct delivery {
     int64_t message;
     struct run *run;
     int stored;
     int suspect;
-    int64_t due_at_ms; /* wall clock; small numbers are an order among what is due at once */
+    int64_t due_at_ms; /* wall clock; small numbers are an order among what is due at
+                          once */
     int64_t receive_count;
     int64_t token;       /* 0: nobody may settle it */
     int64_t owner;       /* 0: waiting */
@@ -122,14 +128,17 @@ struct delivery {
 
 struct delivery delivery_of_run(struct run *r, int64_t message);
 /* The row of a message: 1 found, 0 not, -1. */
-int delivery_read(struct engine *e, struct channel *c, int64_t message, struct delivery *d);
+int delivery_read(struct engine *e, struct channel *c, int64_t message,
+                  struct delivery *d);
 /* Write it with this owner: leased, or (0) waiting. */
-int delivery_store(struct engine *e, struct channel *c, struct delivery *d, int64_t owner);
+int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
+                   int64_t owner);
 /* It and its message are done with. */
 int delivery_remove(struct engine *e, struct channel *c, struct delivery *d);
 int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
                   const char *reason, struct slice error);
-/* Its lease ended by death or expiry: a suspect, or a dead letter when it was its last. */
+/* Its lease ended by death or expiry: a suspect, or a dead letter when it was its last.
+ */
 int delivery_expire(struct engine *e, struct channel *c, struct delivery *d);
 /* Whether its next return is a burial. */
 int delivery_is_last(const struct channel *c, const struct delivery *d);
@@ -152,7 +161,8 @@ int64_t claim_run(struct engine *e, struct op *op);
 /* OP_SETTLE: how many, or a code when none. */
 int64_t settle_run(struct engine *e, struct op *op);
 
-/* Something became ready in the channel: parked claims are served, other processes woken. */
+/* Something became ready in the channel: parked claims are served, other processes
+ * woken. */
 static inline void channel_offer(struct engine *e, const struct channel *c) {
     e->wake_bits |= wake_bit(c->id);
 }

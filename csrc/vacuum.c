@@ -1,13 +1,16 @@
-/* Giving free pages back to the file system, in bounded steps while nothing is written. A file
- * that was made by embq is at auto_vacuum = incremental; in another one these do nothing.
+/* Giving free pages back to the file system, in bounded steps while nothing is written.
+ * A file that was made by embq is at auto_vacuum = incremental; in another one these do
+ * nothing.
  */
 #include "engine.h"
 
 #include <stdlib.h>
 
-#define STEP "pragma incremental_vacuum(256)" /* 1 MiB: a writer waits for 2 ms at the most */
-#define FREE_MIN 1024  /* pages not worth giving back: the next backlog takes them again */
-#define FREE_SHARE 4   /* nor is less than a quarter of the file */
+#define STEP \
+    "pragma incremental_vacuum(256)" /* 1 MiB: a writer waits for 2 ms at the most */
+#define FREE_MIN \
+    1024 /* pages not worth giving back: the next backlog takes them again */
+#define FREE_SHARE 4 /* nor is less than a quarter of the file */
 
 static int number_read(void *number, int columns, char **values, char **names) {
     (void)names;

@@ -3,8 +3,9 @@
 
 #include <string.h>
 
-/* Word offsets in the header (sqlite.org/walformat.html): iChange; the two 16-bit values of
- * isInit, bigEndCksum and szPage; mxFrame; and after two copies of 12 words, nBackfill. */
+/* Word offsets in the header (sqlite.org/walformat.html): iChange; the two 16-bit
+ * values of isInit, bigEndCksum and szPage; mxFrame; and after two copies of 12 words,
+ * nBackfill. */
 enum { WORD_CHANGE = 2, WORD_PAGE_SIZE = 3, WORD_FRAMES = 4, WORD_BACKFILLED = 24 };
 
 #define REGION_SIZE 32768

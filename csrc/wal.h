@@ -1,6 +1,6 @@
-/* SQLite's WAL-index, which every connection of every process maps: its header tells whether
- * anybody committed, and its change counter is what we sleep on.
- * Layout: sqlite.org/walformat.html, section 2.1. */
+/* SQLite's WAL-index, which every connection of every process maps: its header tells
+ * whether anybody committed, and its change counter is what we sleep on. Layout:
+ * sqlite.org/walformat.html, section 2.1. */
 #ifndef EMBQ_WAL_H
 #define EMBQ_WAL_H
 

@@ -1,11 +1,12 @@
 /* Watching the WAL-index: how a blocked receiver learns of another process's commit.
  *
- * For each of the 32 classes of channels one parked claim at the most sleeps on the change
- * counter; a committer wakes the classes that it touched. Before it sleeps and when it wakes
- * it compares the counter with e->looked, at which all parked claims were known to find
- * nothing; when it moved, a group is led, which looks again. A commit that goes by between the
- * look and the sleep changes the word that we sleep on, so no wake-up is lost. A writer that is
- * not embq wakes nobody: for it the sleep is at most 250 ms.
+ * For each of the 32 classes of channels one parked claim at the most sleeps on the
+ * change counter; a committer wakes the classes that it touched. Before it sleeps and
+ * when it wakes it compares the counter with e->looked, at which all parked claims were
+ * known to find nothing; when it moved, a group is led, which looks again. A commit
+ * that goes by between the look and the sleep changes the word that we sleep on, so no
+ * wake-up is lost. A writer that is not embq wakes nobody: for it the sleep is at most
+ * 250 ms.
  */
 #include "engine.h"
 
@@ -14,8 +15,9 @@
 #define LOOK_US 250000
 #define LOOK_AGAIN_US 50000 /* the group of whoever leads ends this sleep earlier */
 
-/* Lead a group, so that parked claims look again. When somebody else leads, that group looks:
- * it cannot have begun before the commit that we saw, as both need the write lock. */
+/* Lead a group, so that parked claims look again. When somebody else leads, that group
+ * looks: it cannot have begun before the commit that we saw, as both need the write
+ * lock. */
 static void look(struct engine *e, struct op *op) {
     pthread_mutex_lock(&e->mutex);
     int lead = !e->leading && !e->stopping;
@@ -31,10 +33,11 @@ int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us
     if (timeout_us >= 0 && timeout_us < most) most = timeout_us;
     int why = ETIMEDOUT;
     uint32_t seen = ATOMIC_LOAD(&e->looked);
-    if (most > 0 && !watches)
-        why = futex_wait(&op->word, WORD_WAIT, most);
-    else if (most > 0 && wal_change(&e->wal) == seen && ATOMIC_LOAD(&op->word) == WORD_WAIT)
-        why = futex_wait_shared(wal_change_word(&e->wal), seen, wake_bit(op->channel), most);
+    if (most > 0 && !watches) why = futex_wait(&op->word, WORD_WAIT, most);
+    else if (most > 0 && wal_change(&e->wal) == seen &&
+             ATOMIC_LOAD(&op->word) == WORD_WAIT)
+        why = futex_wait_shared(wal_change_word(&e->wal), seen, wake_bit(op->channel),
+                                most);
     if (ATOMIC_LOAD(&op->word) != WORD_WAIT || why == EINTR) return why;
     int64_t now = clock_real_us();
     int changed = watches && wal_change(&e->wal) != ATOMIC_LOAD(&e->looked);
@@ -44,9 +47,10 @@ int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us
 
 void watch_leave(struct engine *e, struct op *op) {
     struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
-    if (*watcher && *watcher != op) return; /* empty: the role was on its way to this one */
+    if (*watcher && *watcher != op)
+        return; /* empty: the role was on its way to this one */
     *watcher = NULL;
-    LIST_EACH(other, &e->parked) {
+    LIST_EACH (other, &e->parked) {
         if (other == op || wake_bit(other->channel) != wake_bit(op->channel)) continue;
         if (!other->waiting || other->word != WORD_WAIT) continue;
         ATOMIC_STORE(&other->word, (uint32_t)WORD_WATCH);

@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                      \
-    do {                                                                                      \
-        if (!(condition)) {                                                                   \
-            fprintf(stderr, "%s:%d: %s\n  last error: %s\n", __FILE__, __LINE__, #condition,  \
-                    embq_errmsg());                                                           \
-            exit(1);                                                                          \
-        }                                                                                     \
+#define CHECK(condition)                                                         \
+    do {                                                                         \
+        if (!(condition)) {                                                      \
+            fprintf(stderr, "%s:%d: %s\n  last error: %s\n", __FILE__, __LINE__, \
+                    #condition, embq_errmsg());                                  \
+            exit(1);                                                             \
+        }                                                                        \
     } while (0)
 
 /* The system's SQLite stands in for Python's: bound in the same way. */

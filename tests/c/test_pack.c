@@ -1,4 +1,5 @@
-/* msgpack: what is written can be read; no bytes whatever make the reader leave its buffer. */
+/* msgpack: what is written can be read; no bytes whatever make the reader leave its
+ * buffer. */
 #include "check.h"
 #include "pack.h"
 

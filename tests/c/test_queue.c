@@ -66,16 +66,19 @@ static void declare(void) {
     embq_bytes_free(&stored);
     CHECK(embq_declare(broker, "q", 1, options.data, 3, &stored) == channel);
     embq_bytes_free(&stored);
-    CHECK(embq_declare(broker, "r", 1, options.data, 3, &stored) == EMBQ_INVALID_ARGUMENT);
+    CHECK(embq_declare(broker, "r", 1, options.data, 3, &stored) ==
+          EMBQ_INVALID_ARGUMENT);
     pack_free(&options);
 }
 
 static void refusals(void) {
     char big[1001] = {0};
     CHECK(embq_send(broker, channel, big, 1001, "", 0, -1) == EMBQ_MESSAGE_TOO_LARGE);
-    CHECK(embq_send(broker, channel, "x", 1, "\x94\xc0", 2, -1) == EMBQ_INVALID_ARGUMENT);
+    CHECK(embq_send(broker, channel, "x", 1, "\x94\xc0", 2, -1) ==
+          EMBQ_INVALID_ARGUMENT);
     CHECK(embq_send(broker, 77, "x", 1, "", 0, -1) == EMBQ_NOT_FOUND);
-    CHECK(embq_send_many(broker, channel, "\x92\xc4\x01x", 4, -1) == EMBQ_INVALID_ARGUMENT);
+    CHECK(embq_send_many(broker, channel, "\x92\xc4\x01x", 4, -1) ==
+          EMBQ_INVALID_ARGUMENT);
     CHECK(embq_depth(broker, channel) == 0);
     memset(big, 0x5a, EMBQ_RECEIPT_SIZE);
     CHECK(settle(EMBQ_ACK, big, 1) == EMBQ_INVALID_RECEIPT);
@@ -84,8 +87,10 @@ static void refusals(void) {
 static void verbs(void) {
     char r[8 * EMBQ_RECEIPT_SIZE];
     CHECK(embq_send(broker, channel, "", 0, "", 0, -1) > 0);
-    CHECK(embq_send_many(broker, channel, "\x93\xc4\x01x\x92\xc4\x01y\xc4\x06\x94\xa1t\xc0\xc0"
-                         "\xc0\xc4\x01z", 19, -1) > 0);
+    CHECK(embq_send_many(broker, channel,
+                         "\x93\xc4\x01x\x92\xc4\x01y\xc4\x06\x94\xa1t\xc0\xc0"
+                         "\xc0\xc4\x01z",
+                         19, -1) > 0);
     CHECK(embq_depth(broker, channel) == 4);
     CHECK(claim(8, 0, 0, r) == 4);
     CHECK(settle(EMBQ_ACK, r, 1) == 1);
@@ -121,7 +126,8 @@ static void *consume(void *unused) {
         int count = claim(16, 50, 0, r);
         for (int i = 0; i < count; i++) {
             if (i % 2) CHECK(settle(EMBQ_ACK, r + i * EMBQ_RECEIPT_SIZE, 1) == 1);
-            else CHECK(embq_ack_nowait(broker, channel, r + i * EMBQ_RECEIPT_SIZE) == 0);
+            else
+                CHECK(embq_ack_nowait(broker, channel, r + i * EMBQ_RECEIPT_SIZE) == 0);
         }
         ATOMIC_ADD(&handled, count);
     }
@@ -142,7 +148,8 @@ static void threads(void) {
 
 static void prefetch(void) {
     embq_bytes batch = {0};
-    for (int i = 0; i < 10; i++) CHECK(embq_send(broker, channel, "b", 1, "", 0, -1) > 0);
+    for (int i = 0; i < 10; i++)
+        CHECK(embq_send(broker, channel, "b", 1, "", 0, -1) > 0);
     embq_ref consumer = embq_consumer_open(broker, channel, 6, 0);
     CHECK(embq_consumer_next(consumer, 1000, &batch) == 3);
     embq_bytes_free(&batch);
@@ -175,7 +182,8 @@ int main(int argc, char **argv) {
         threads();
         prefetch();
         char r[16 * EMBQ_RECEIPT_SIZE];
-        while (claim(16, 0, 0, r) > 0) {} /* what close() leaves is given back at its end */
+        while (claim(16, 0, 0, r) > 0) {
+        } /* what close() leaves is given back at its end */
         CHECK(embq_close(broker) == 0);
         CHECK(embq_send(broker, channel, "x", 1, "", 0, -1) == EMBQ_CLOSED);
         embq_broker_free(broker);
