@@ -20,8 +20,7 @@
 #define AGAIN_US 250000                   /* after a checkpoint that got nowhere */
 #define EXTEND_SYNCS 64                   /* so many syncs make it worth while */
 #define EXTEND_STEP 16 /* blocks a round, so that no writer waits long */
-#define COMPLETE_BYTES \
-    ((int64_t)2 << 20) /* little enough to be done under the write lock */
+#define COMPLETE_BYTES ((int64_t)2 << 20) /* so little is done under the write lock */
 
 static int64_t frame_bytes(const struct engine *e, uint32_t frames) {
     return (int64_t)frames * (wal_page_size(&e->wal) + 24);

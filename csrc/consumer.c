@@ -14,17 +14,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_FIRST 8 /* of a consumer that adapts: until it knows the handling time \
-                       */
+#define BATCH_FIRST                                                   \
+    8 /* of a consumer that adapts, before the handling time is known \
+       */
 #define BATCH_MAX 1000
 #define BATCH_US 20000 /* it aims at batches that take so long */
-#define SOON_US 500    /* wait so long for a batch that is on its way, GIL in hand */
+#define SOON_US 500    /* a batch on its way is waited for so long, GIL in hand */
 #define GROWTH 4       /* at most from one batch to the next */
 #define MARGIN_MS 1000 /* give back so long before the lease ends ... */
-#define TEND_MAX 64    /* consumers tended in one tick */
-#define AUTO_ACK_MAX \
-    100 /* an at-most-once consumer that adapts loses no more to a crash */
 #define MARGIN_SHARE 4 /* ... or this share of it, whichever is less */
+#define TEND_MAX 64    /* consumers tended in one tick */
+/* An at-most-once consumer that adapts loses no more than this to a crash. */
+#define AUTO_ACK_MAX 100
 
 struct consumer {
     struct consumer *next; /* of its engine; under the engine's mutex */

@@ -17,28 +17,31 @@
 
 #define EMBQ_SHARDS 16
 #define EMBQ_LANES 16
-#define EMBQ_LANE_DEFAULT \
-    15 /* the highest: appending to the last leaf is the cheap way */
+/* The default lane is the highest: appending to the last leaf is the cheap way. */
+#define EMBQ_LANE_DEFAULT 15
 #define EMBQ_LANE_BITS 4
 #define EMBQ_SEQUENCE_BITS 41
 #define EMBQ_CHANNELS_MAX ((int64_t)1 << 18)
 #define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
-#define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20) /* at a new boot or in a restored copy \
-                                               */
+/* At a new boot, or in a copy of the file. */
+#define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20)
 #define EMBQ_RUN_IDS 1024
 #define EMBQ_RING_COUNT 65536
 #define EMBQ_RING_BYTES ((int64_t)64 << 20)
 #define EMBQ_GROUP_COUNT 4096
 #define EMBQ_GROUP_BYTES ((int64_t)16 << 20)
-#define EMBQ_BATCH_BYTES ((size_t)8 << 20) /* a claim stops beyond this */
-#define EMBQ_RUNS_STEP 64       /* and runs ended by one round of a recovery */
-#define EMBQ_EXPIRE_STEP 1024   /* leases returned by one claim at the most */
-#define EMBQ_RETRIES_IN_A_ROW 7 /* then one new message, if there is one */
+/* A claim stops beyond this. */
+#define EMBQ_BATCH_BYTES ((size_t)8 << 20)
+/* Leases returned by one transaction, and runs ended by one round of a recovery. */
+#define EMBQ_EXPIRE_STEP 1024
+#define EMBQ_RUNS_STEP 64
+/* Then one new message, if there is one. */
+#define EMBQ_RETRIES_IN_A_ROW 7
 #define EMBQ_WAKE_BITS 32
 #define EMBQ_ABSENT_MAX 64
-#define EMBQ_LINGER_US \
-    5000 /* an ack_nowait waits for company so long at the most ... */
-#define EMBQ_LINGER_COUNT 128 /* ... or until there are so many */
+/* An ack_nowait waits for company so long at the most, or until there are so many. */
+#define EMBQ_LINGER_US 5000
+#define EMBQ_LINGER_COUNT 128
 
 static inline int64_t message_id(int64_t channel, int lane, int64_t sequence) {
     return channel << (EMBQ_LANE_BITS + EMBQ_SEQUENCE_BITS) |

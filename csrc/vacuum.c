@@ -6,11 +6,12 @@
 
 #include <stdlib.h>
 
-#define STEP \
-    "pragma incremental_vacuum(256)" /* 1 MiB: a writer waits for 2 ms at the most */
-#define FREE_MIN \
-    1024 /* pages not worth giving back: the next backlog takes them again */
-#define FREE_SHARE 4 /* nor is less than a quarter of the file */
+/* 1 MiB: a writer waits for 2 ms at the most. */
+#define STEP "pragma incremental_vacuum(256)"
+/* So few pages are not worth it, as the next backlog takes them again; nor is less than
+ * a quarter of the file. */
+#define FREE_MIN 1024
+#define FREE_SHARE 4
 
 static int number_read(void *number, int columns, char **values, char **names) {
     (void)names;
