@@ -53,12 +53,8 @@ static void checkpoint_put_off(struct engine *e) {
 }
 
 static void complete_stage(struct engine *e) {
-    struct op *op = op_new(e->keeper_broker, OP_CHECKPOINT, 0, 0, 0);
-    if (!op) return;
-    op->nowait = op->seen = 1;
     e->completing = 1;
-    if (ring_stage(e, op) < 0) e->completing = 0;
-    op_release(op);
+    if (keeper_stage(e, OP_CHECKPOINT, 0) < 0) e->completing = 0;
 }
 
 void checkpoint_step(struct engine *e) {
@@ -98,12 +94,8 @@ int wal_extension_due(const struct engine *e) {
 }
 
 void wal_extension_stage(struct engine *e) {
-    struct op *op = op_new(e->keeper_broker, OP_EXTEND, 0, 0, 0);
-    if (!op) return;
     e->extended = 1;
-    op->nowait = op->seen = 1;
-    ring_stage(e, op);
-    op_release(op);
+    keeper_stage(e, OP_EXTEND, 0);
 }
 
 int64_t wal_extend(struct engine *e) {

@@ -1,9 +1,8 @@
 /* Prefetch: a consumer claims a batch ahead while the one before it is being handled.
  *
- *     next(): the batch that was asked for, or a claim that waits
- *     take(): before each message is handed out: is its lease still good? is it still
- * ours? tend(): the keeper gives back, uncounted, what nobody took before the lease
- * ends
+ *     next()  the batch that was asked for, or a claim that waits
+ *     take()  before a hand-out: is its lease still good? is it still ours?
+ *     tend()  the keeper gives back, uncounted, what nobody took in time
  *
  * A suspect is never prefetched. When a batch says that one is due, nothing more is
  * asked for in advance; what is in hand is worked off, and the suspect is claimed
@@ -14,9 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_FIRST                                                   \
-    8 /* of a consumer that adapts, before the handling time is known \
-       */
+#define BATCH_FIRST 8 /* before a consumer that adapts knows the handling time */
 #define BATCH_MAX 1000
 #define BATCH_US 20000 /* it aims at batches that take so long */
 #define SOON_US 500    /* a batch on its way is waited for so long, GIL in hand */
@@ -36,8 +33,7 @@ struct consumer {
 
     struct op *claim; /* a claim on its way: ahead, or waited for */
     int ahead;
-    int busy; /* a thread is in next(): the keeper keeps off. Under the engine's mutex
-               */
+    int busy; /* under the mutex: a thread is in next(), the keeper keeps off */
     int64_t wait_until_us; /* of the call of next() that goes on */
     embq_bytes *out;
 
@@ -182,8 +178,8 @@ static int64_t consumer_run(struct consumer *c) {
     if (result >= 0 && !c->claim->abandoned) {
         batch_accept(c, result, c->out);
     } else if (result != EMBQ_INTERRUPTED && c->claim) {
-        op_release(
-            c->claim); /* when its time was over in a group, the leader still has it */
+        /* When its time was over in a group, the leader still has it. */
+        op_release(c->claim);
         c->claim = NULL;
     }
     busy_set(c, 0);
@@ -310,8 +306,8 @@ void consumers_forget(struct engine *e) {
     for (struct consumer *c = e->consumers; c; c = c->next) {
         c->over = 1;
         c->count = c->taken = c->ahead = c->busy = 0;
-        c->claim =
-            NULL; /* it stays where it is: the lists that it stood in are no more */
+        /* It stays where it is: the lists that it stood in are no more. */
+        c->claim = NULL;
     }
     e->consumers = NULL;
 }

@@ -20,8 +20,8 @@
 #define LEAVE_US 1000000 /* for taking leave in the file at the last close */
 #define ROLE_WAIT_US 10000000
 
-static struct engine
-    *engines; /* under registry_mutex, which also serialises attaching */
+/* Under registry_mutex, which also serialises attaching. */
+static struct engine *engines;
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- attaching ---- */
@@ -56,9 +56,8 @@ static int engine_register(struct engine *e, enum op_kind kind) {
     if (kind == OP_RECOVER && limit_us > LEAVE_US) limit_us = LEAVE_US;
     op->deadline_us = clock_real_us() + limit_us;
     int64_t result = ring_call(e, op);
-    while (result ==
-           EMBQ_INTERRUPTED) /* it is short: the signal's handler runs after it */
-        result = ring_resume(e, ring_pop_pending());
+    /* It is short: a signal's handler runs after it. */
+    while (result == EMBQ_INTERRUPTED) result = ring_resume(e, ring_pop_pending());
     return (int)result;
 }
 
@@ -331,8 +330,7 @@ void embq_broker_free(embq_ref broker) {
     free(b);
 }
 
-/* ---- forking: the connections must be closed in the parent while the child is made
- * ---- */
+/* ---- forking: the parent's connections are closed while the child is made ---- */
 
 void embq_before_fork(void) {
     pthread_mutex_lock(&registry_mutex);

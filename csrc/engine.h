@@ -367,6 +367,8 @@ void lead_sync(struct engine *e);
 int keeper_start(struct engine *e);
 void keeper_stop(struct engine *e);
 void keeper_wake(struct engine *e);
+/* Stage one of the engine's own operations; failing, the next tick tries again. */
+int keeper_stage(struct engine *e, enum op_kind kind, int64_t slot);
 
 /* ---- watch.c ---- */
 
@@ -399,7 +401,6 @@ int64_t wal_extend(struct engine *e);
 /* ---- vacuum.c ---- */
 
 int vacuum_due(struct engine *e);
-void vacuum_stage(struct engine *e);
 /* OP_VACUUM */
 int64_t vacuum_step(struct engine *e);
 

@@ -57,7 +57,7 @@ static void tick(struct engine *e) {
     consumers_tend(e);
     owners_look(e);
     if (checkpoint_due(e, idle)) checkpoint_step(e);
-    else if (idle && vacuum_due(e)) vacuum_stage(e);
+    else if (idle && vacuum_due(e)) keeper_stage(e, OP_VACUUM, 0);
 }
 
 static void *keeper_main(void *argument) {
@@ -91,6 +91,15 @@ static void *keeper_main(void *argument) {
         }
         e->keeper_busy = 0;
     }
+}
+
+int keeper_stage(struct engine *e, enum op_kind kind, int64_t slot) {
+    struct op *op = op_new(e->keeper_broker, kind, slot, 0, 0);
+    if (!op) return EMBQ_NO_MEMORY;
+    op->nowait = op->seen = 1;
+    int code = ring_stage(e, op);
+    op_release(op);
+    return code;
 }
 
 int keeper_start(struct engine *e) {

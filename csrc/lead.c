@@ -274,9 +274,8 @@ void lead_group(struct engine *e, int wait) {
         keeper_wake(e);
         int busy = e->keeper_busy;
         pthread_mutex_unlock(&e->mutex);
-        if (busy)
-            usleep(
-                BUSY_NAP_US); /* at a checkpoint: the next caller may lead before it */
+        /* At a checkpoint: the next caller may lead before it. */
+        if (busy) usleep(BUSY_NAP_US);
         return;
     case GIVEN_UP: lead_end(e, NULL, code); return;
     case BEGUN: break;

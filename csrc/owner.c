@@ -106,14 +106,6 @@ static void absent_keep_only(struct engine *e, const int64_t *slots, int count) 
     }
 }
 
-static void recovery_stage(struct engine *e, int64_t slot) {
-    struct op *op = op_new(e->keeper_broker, OP_RECOVER, slot, 0, 0);
-    if (!op) return; /* the next look tries again */
-    op->nowait = op->seen = 1;
-    ring_stage(e, op);
-    op_release(op);
-}
-
 void owners_look(struct engine *e) {
     int64_t slots[EMBQ_ABSENT_MAX], now = clock_real_us();
     int count = 0, result;
@@ -128,5 +120,5 @@ void owners_look(struct engine *e) {
     absent_keep_only(e, slots, count);
     for (int i = 0; i < count; i++)
         if (now - absent_since(e, slots[i], now) >= ABSENT_US)
-            recovery_stage(e, slots[i]);
+            keeper_stage(e, OP_RECOVER, slots[i]);
 }

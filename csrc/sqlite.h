@@ -68,7 +68,6 @@ struct sqlite_io_methods {
     X(bind_null, 6, int, (sqlite3_stmt *, int))                                        \
     X(bind_text, 10, int, (sqlite3_stmt *, int, const char *, int, sqlite_destructor)) \
     X(busy_timeout, 14, int, (sqlite3 *, int))                                         \
-    X(changes, 15, int, (sqlite3 *))                                                   \
     X(close, 16, int, (sqlite3 *))                                                     \
     X(column_blob, 19, const void *, (sqlite3_stmt *, int))                            \
     X(column_bytes, 20, int, (sqlite3_stmt *, int))                                    \
@@ -82,7 +81,6 @@ struct sqlite_io_methods {
        char **))                                                                       \
     X(finalize, 57, int, (sqlite3_stmt *))                                             \
     X(get_autocommit, 60, int, (sqlite3 *))                                            \
-    X(last_insert_rowid, 65, sqlite3_int64, (sqlite3 *))                               \
     X(libversion, 66, const char *, (void))                                            \
     X(libversion_number, 67, int, (void))                                              \
     X(reset, 77, int, (sqlite3_stmt *))                                                \

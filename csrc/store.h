@@ -29,10 +29,6 @@ int channels_jump(struct engine *e, int64_t by);
 int channels_flush(struct engine *e);
 void channels_free(struct engine *e);
 
-static inline int64_t channel_depth(const struct channel *c) {
-    return c->sent - c->sub.removed;
-}
-
 /* ---- message.c ---- */
 
 /* OP_SEND, OP_SEND_MANY: the first row, or a code. */

@@ -29,14 +29,6 @@ int vacuum_due(struct engine *e) {
     return free_pages > FREE_MIN && free_pages > pages / FREE_SHARE;
 }
 
-void vacuum_stage(struct engine *e) {
-    struct op *op = op_new(e->keeper_broker, OP_VACUUM, 0, 0, 0);
-    if (!op) return;
-    op->nowait = op->seen = 1;
-    ring_stage(e, op);
-    op_release(op);
-}
-
 int64_t vacuum_step(struct engine *e) {
     int result = sq.exec(e->db, STEP, NULL, NULL, NULL);
     if (result != SQLITE_OK) e->storage_error = result;
