@@ -19,7 +19,7 @@ CORE_READY := .venv/.core
 
 C_FILES := $(sort $(wildcard csrc/*.c))
 C_HEADERS := $(wildcard csrc/*.h)
-C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.c tests/c/*.h)
+C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.[ch] tests/rig/*.c)
 DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
