@@ -245,7 +245,7 @@ long long embq_ticket_result(embq_ref ticket) {
     if (is_parents(op)) return parents_error();
     if (ATOMIC_LOAD(&op->word) != WORD_DONE) return EMBQ_NOT_YET;
     op->seen = 1;
-    if (op->result < 0) error_set((int)op->result, "%s", op->error);
+    if (op->result < 0) error_set((int)op->result, "%s", op_error(op));
     return op->result;
 }
 

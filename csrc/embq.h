@@ -21,6 +21,9 @@
 
 /* ---- error.c ---- */
 
+/* Of an error, the longest path in it. */
+#define EMBQ_TEXT_SIZE 4608
+
 /* Note what happened, for embq_errmsg() on this thread; returns `code`. No payload,
  * ever. */
 int error_set(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -99,6 +99,7 @@ static int engine_attach(struct engine *e) {
         e->guarded = code == 0;
     }
     if (code == 0) code = files_open(e);
+    if (code == 0) space_look(e);
     if (code == 0) code = keeper_start(e);
     if (code == 0 && !rested) code = engine_register(e, OP_REGISTER);
     if (code == 0) e->attached = 1;
@@ -192,12 +193,13 @@ static struct engine *engine_find(const struct guard *guard) {
 }
 
 static int broker_make(struct engine *e, int flags, int busy_timeout_ms,
-                       embq_ref *out) {
+                       int64_t disk_reserve, embq_ref *out) {
     struct broker *b = calloc(1, sizeof *b);
     if (!b) return error_set(EMBQ_NO_MEMORY, "%s: no memory", e->path);
     b->engine = e;
     b->full = (flags & EMBQ_OPEN_FULL) != 0;
     b->busy_timeout_ms = busy_timeout_ms;
+    b->disk_reserve = disk_reserve;
     e->refs++;
     e->handles++;
     *out = (embq_ref)b;
@@ -205,7 +207,7 @@ static int broker_make(struct engine *e, int flags, int busy_timeout_ms,
 }
 
 static int open_locked(const char *path, int flags, int busy_timeout_ms,
-                       embq_ref *broker) {
+                       int64_t disk_reserve, embq_ref *broker) {
     struct guard *guard;
     int code = guard_open(path, flags & EMBQ_OPEN_CREATE, &guard);
     if (code < 0) return code;
@@ -217,15 +219,16 @@ static int open_locked(const char *path, int flags, int busy_timeout_ms,
     if (!e) e = engine_new(real, guard, busy_timeout_ms);
     if (!e) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
     if (!e->attached) code = engine_attach(e);
-    if (code == 0) code = broker_make(e, flags, busy_timeout_ms, broker);
+    if (code == 0) code = broker_make(e, flags, busy_timeout_ms, disk_reserve, broker);
     if (code < 0 && !e->handles) engine_free(e);
     return code;
 }
 
-int embq_open(const char *path, int flags, int busy_timeout_ms, embq_ref *broker) {
+int embq_open(const char *path, int flags, int busy_timeout_ms, long long disk_reserve,
+              embq_ref *broker) {
     pthread_mutex_lock(&registry_mutex);
     guard_collect();
-    int code = open_locked(path, flags, busy_timeout_ms, broker);
+    int code = open_locked(path, flags, busy_timeout_ms, disk_reserve, broker);
     pthread_mutex_unlock(&registry_mutex);
     return code;
 }
@@ -364,7 +367,7 @@ static void engine_forget_parent(struct engine *e) {
     e->guard = NULL;
     e->attached = e->keeper_runs = e->stopping = e->forking = e->in_calls = 0;
     e->guarded = e->keeper_busy = 0;
-    e->watching = e->space_waiters = e->keeper_sleeps = 0;
+    e->watching = e->room_waiters = e->keeper_sleeps = 0;
     e->slot = 0;
     memset(e->watchers, 0, sizeof e->watchers);
     pthread_mutex_init(&e->mutex, NULL);

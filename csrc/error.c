@@ -5,13 +5,15 @@
 #include <stdarg.h>
 #include <string.h>
 
-static _Thread_local char text[512];
+static _Thread_local char text[EMBQ_TEXT_SIZE];
 
 int error_set(int code, const char *format, ...) {
+    char made[sizeof text]; /* an argument may be the text before */
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(made, sizeof made, format, arguments);
     va_end(arguments);
+    memcpy(text, made, strlen(made) + 1);
     return code;
 }
 

@@ -81,6 +81,7 @@ static int transaction_commit(struct engine *e) {
 /* ---- one operation ---- */
 
 static int64_t op_execute(struct engine *e, struct op *op) {
+    int code;
     if (op->full && e->sync_failed)
         return error_set(
             EMBQ_STORAGE_IO_ERROR,
@@ -89,7 +90,8 @@ static int64_t op_execute(struct engine *e, struct op *op) {
             e->path);
     switch (op->kind) {
     case OP_SEND:
-    case OP_SEND_MANY: return message_send(e, op);
+    case OP_SEND_MANY:
+        return (code = space_check(e, op)) < 0 ? code : message_send(e, op);
     case OP_CLAIM: return claim_run(e, op);
     case OP_SETTLE: return settle_run(e, op);
     case OP_DECLARE: return channel_declare(e, op);
@@ -172,6 +174,14 @@ static int begin_again(struct engine *e) {
         if ((result & 0xff) == SQLITE_BUSY) usleep(BUSY_NAP_US);
     }
     return result == SQLITE_OK ? 0 : error_sqlite(e->db, result, e->path);
+}
+
+/* The disk is full: once the database has all that is in the -wal, this starts over in
+ * bytes that it has already. */
+static void room_make(struct engine *e) {
+    if (begin_again(e) < 0) return;
+    checkpoint_complete(e);
+    transaction_rollback(e);
 }
 
 /* Each operation alone, acks first: what cannot be stored takes nobody with it, and
@@ -284,12 +294,14 @@ void lead_group(struct engine *e, int wait) {
     ring_take(e, &group);
     pthread_mutex_unlock(&e->mutex);
     code = group_run(e, &group, e->epoch != epoch, &again);
+    if (again && code == EMBQ_STORAGE_FULL) room_make(e);
     if (again && code != EMBQ_CORRUPT) group_split(e, &group), code = e->failed;
     else if (code < 0) group_fail(&group, code);
     gate_leave(e->gate_fd);
     e->groups++;
     e->last_group_us = clock_real_us();
     uint32_t bits = e->wake_bits;
+    if (checkpoint_overdue(e)) checkpoint_stage(e);
     lead_end(e, &group, e->failed ? code : 0);
     if (bits) futex_wake_shared(wal_change_word(&e->wal), bits);
 }

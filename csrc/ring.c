@@ -61,9 +61,9 @@ static void ring_drop(struct engine *e, struct op *op) {
     e->ring_bytes -= bytes_of(op);
     e->patient -= is_patient(op);
     e->lingering -= op->lingers;
-    if (e->space_waiters) {
-        e->space++;
-        futex_wake(&e->space, INT_MAX);
+    if (e->room_waiters) {
+        e->room++;
+        futex_wake(&e->room, INT_MAX);
     }
 }
 
@@ -130,7 +130,7 @@ static void failure_note(struct op *op) {
     b->unawaited++;
     if (!b->first_failure) {
         b->first_failure = (int)op->result;
-        snprintf(b->first_error, sizeof b->first_error, "%s", op->error);
+        snprintf(b->first_error, sizeof b->first_error, "%s", op_error(op));
     }
 }
 
@@ -336,7 +336,7 @@ int64_t ring_wait(struct engine *e, struct op *op) {
         case WORD_WATCH: continue; /* ring_sleep sees that nobody watches */
         case WORD_DONE:
             op->seen = 1;
-            if (op->result < 0) error_set((int)op->result, "%s", op->error);
+            if (op->result < 0) error_set((int)op->result, "%s", op_error(op));
             return op->result;
         default: break;
         }
@@ -349,15 +349,14 @@ int64_t ring_wait(struct engine *e, struct op *op) {
 static int ring_wait_for_room(struct engine *e, struct op *op) {
     int why = 0;
     while (!has_room(e, op) && !why) {
-        uint32_t space = e->space;
+        uint32_t room = e->room;
         int64_t timeout = op->deadline_us < 0 ? -1 : op->deadline_us - clock_real_us();
-        e->space_waiters++;
+        e->room_waiters++;
         pthread_mutex_unlock(&e->mutex);
-        why = timeout < 0 && op->deadline_us >= 0
-                  ? ETIMEDOUT
-                  : futex_wait(&e->space, space, timeout);
+        why = timeout < 0 && op->deadline_us >= 0 ? ETIMEDOUT
+                                                  : futex_wait(&e->room, room, timeout);
         pthread_mutex_lock(&e->mutex);
-        e->space_waiters--;
+        e->room_waiters--;
     }
     return why;
 }

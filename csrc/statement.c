@@ -20,6 +20,7 @@ static const char *const texts[STATEMENTS] = {
     [ST_COMMIT] = "commit",
     [ST_ROLLBACK] = "rollback",
     [ST_READ_BEGIN] = "begin",
+    [ST_FREE_PAGES] = "pragma freelist_count",
 
     [ST_META_READ] = "select file_id, boot_id, device, inode, schema_version\n"
                      "from embq_meta\n"

@@ -10,6 +10,7 @@ enum statement {
     ST_COMMIT,
     ST_ROLLBACK,
     ST_READ_BEGIN,
+    ST_FREE_PAGES,
     ST_META_READ,
     ST_META_BOOT,
     ST_OWNER_ALL,

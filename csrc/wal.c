@@ -4,9 +4,15 @@
 #include <string.h>
 
 /* Word offsets in the header (sqlite.org/walformat.html): iChange; the two 16-bit
- * values of isInit, bigEndCksum and szPage; mxFrame; and after two copies of 12 words,
- * nBackfill. */
-enum { WORD_CHANGE = 2, WORD_PAGE_SIZE = 3, WORD_FRAMES = 4, WORD_BACKFILLED = 24 };
+ * values of isInit, bigEndCksum and szPage; mxFrame; nPage; and after two copies of 12
+ * words, nBackfill. */
+enum {
+    WORD_CHANGE = 2,
+    WORD_PAGE_SIZE = 3,
+    WORD_FRAMES = 4,
+    WORD_PAGES = 5,
+    WORD_BACKFILLED = 24
+};
 
 #define REGION_SIZE 32768
 
@@ -41,8 +47,16 @@ uint32_t wal_frames(const struct wal_index *w) {
     return w->words[WORD_FRAMES];
 }
 
+uint32_t wal_salt(const struct wal_index *w) {
+    return w->words[WAL_SALT];
+}
+
 uint32_t wal_backfilled(const struct wal_index *w) {
     return w->words[WORD_BACKFILLED];
+}
+
+uint32_t wal_pages(const struct wal_index *w) {
+    return w->words[WORD_PAGES];
 }
 
 uint32_t wal_page_size(const struct wal_index *w) {

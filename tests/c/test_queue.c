@@ -167,7 +167,7 @@ static void prefetch(void) {
 }
 
 static int open_with(const char *path, int flags) {
-    return embq_open(path, flags, 5000, &broker);
+    return embq_open(path, flags, 5000, -1, &broker);
 }
 
 int main(int argc, char **argv) {
