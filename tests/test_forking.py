@@ -90,7 +90,7 @@ def test_a_fork_beside_readers(children: Children, path: Path, call: str) -> Non
 
 
 def test_a_fork_beside_send_nowait(children: Children, path: Path) -> None:
-    """Forks beside a thread that stages messages: all of them are stored."""
+    """CASE 31: forks beside a thread that stages messages: all of them are stored."""
     code = """
     stop = threading.Event()
     sent = 0
@@ -171,7 +171,7 @@ def test_a_ticket_after_a_fork(children: Children, path: Path) -> None:
 
 
 def test_both_sides_go_on(children: Children, path: Path) -> None:
-    """After a fork the child opens the file and works; the parent goes on as before."""
+    """CASE 30: after a fork the child opens the file, and the parent goes on."""
     code = """
     queue.send("before")
     held = queue.receive()
