@@ -1,10 +1,10 @@
 /* Channels: reading and writing their rows, declaring and creating queues. See store.h.
  *
- * A send writes its message and nothing else. The channel's row says how many were
+ * A send writes its message and nothing else. The subscription's row says how many were
  * sent, and which sequence is next, as of the last time that it was written; what was
  * sent since is told by the last message: its sequence gives the number, its
- * total_bytes the sum of sizes. So the row is written, at the latest, in the
- * transaction that removes a message.
+ * total_bytes the sum of sizes. So the row must be written, at the latest, in the
+ * transaction that removes a message, and is, as the removal is counted there too.
  */
 #include "store.h"
 
@@ -71,12 +71,7 @@ static int channel_read(struct engine *e, struct channel *c) {
     o->retry_cap_ms = sq.column_int64(s, 8);
     o->retry_jitter = (int)sq.column_int64(s, 9);
     o->max_body = sq.column_int64(s, 10);
-    c->next_sequence = sq.column_int64(s, 11);
-    c->sent = sq.column_int64(s, 12);
-    c->sent_bytes = sq.column_int64(s, 13);
-    c->stored_sequence = c->next_sequence;
     sq.reset(s);
-    if (channel_read_tail(e, c) < 0) return -1;
 
     s = statement_ints(e, ST_SUBSCRIPTION_READ, 0, INTS(c->id));
     found = statement_step(e, s);
@@ -87,13 +82,17 @@ static int channel_read(struct engine *e, struct channel *c) {
                            &c->sub.acked,   &c->sub.nacked,        &c->sub.rejected,
                            &c->sub.expired, &c->sub.dead};
     c->sub.id = sq.column_int64(s, column++);
+    c->next_sequence = c->stored_sequence = sq.column_int64(s, column++);
+    c->sent = sq.column_int64(s, column++);
+    c->sent_bytes = sq.column_int64(s, column++);
     for (int lane = 0; lane < EMBQ_LANES; lane++)
         c->sub.cursor[lane] = sq.column_int64(s, column++); /* null reads as 0 */
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
         *counters[i] = sq.column_int64(s, column++);
     sq.reset(s);
+    if (channel_read_tail(e, c) < 0) return -1;
     c->epoch = e->epoch;
-    c->removes = c->sub_dirty = 0;
+    c->dirty = 0;
     return 1;
 }
 
@@ -241,12 +240,16 @@ int64_t channel_allocate(struct channel *c, int64_t count) {
 
 static int subscription_write(struct engine *e, struct channel *c) {
     const struct subscription *u = &c->sub;
+    const int64_t log[] = {c->next_sequence, c->sent, c->sent_bytes};
     const int64_t counters[] = {u->removed, u->removed_bytes, u->in_flight,
                                 u->waiting, u->delivered,     u->redelivered,
                                 u->acked,   u->nacked,        u->rejected,
                                 u->expired, u->dead,          u->id};
     sqlite3_stmt *s = statement(e, ST_SUBSCRIPTION_WRITE, 0);
     int index = 1;
+    c->stored_sequence = c->next_sequence;
+    for (size_t i = 0; s && i < sizeof log / sizeof *log; i++)
+        sq.bind_int64(s, index++, log[i]);
     for (int lane = 0; s && lane < EMBQ_LANES; lane++, index++) {
         if (u->cursor[lane]) sq.bind_int64(s, index, u->cursor[lane]);
         else sq.bind_null(s, index);
@@ -256,20 +259,13 @@ static int subscription_write(struct engine *e, struct channel *c) {
     return statement_run(e, s);
 }
 
-static int channel_write(struct engine *e, struct channel *c) {
-    if (c->stored_sequence == c->next_sequence) return 0;
-    c->stored_sequence = c->next_sequence;
-    return statement_do(e, ST_CHANNEL_WRITE, 0,
-                        INTS(c->id, c->next_sequence, c->sent, c->sent_bytes));
-}
-
 int channels_jump(struct engine *e, int64_t by) {
     int64_t id = 0;
     while ((id = statement_int(e, ST_CHANNEL_AFTER, 0, INTS(id), 0)) > 0) {
         struct channel *c = channel_get(e, id);
         if (!c) return -1;
         c->next_sequence += by;
-        c->removes = 1;
+        c->dirty = 1;
     }
     return channels_flush(e);
 }
@@ -277,9 +273,8 @@ int channels_jump(struct engine *e, int64_t by) {
 int channels_flush(struct engine *e) {
     if (runs_flush(e) < 0) return -1;
     for (struct channel *c = e->used; c; c = c->next_used) {
-        if (c->removes && channel_write(e, c) < 0) return -1;
-        if (c->sub_dirty && subscription_write(e, c) < 0) return -1;
-        c->removes = c->sub_dirty = 0;
+        if (c->dirty && subscription_write(e, c) < 0) return -1;
+        c->dirty = 0;
     }
     return e->storage_error ? -1 : 0;
 }

@@ -43,7 +43,7 @@ static void count_delivered(struct claim *k, int64_t receive_count) {
     k->count++;
     k->c->sub.delivered++;
     k->c->sub.redelivered += receive_count > 1;
-    k->c->sub_dirty = 1;
+    k->c->dirty = 1;
 }
 
 /* ---- retries: rows of embq_delivery that wait ---- */
@@ -160,7 +160,6 @@ static int new_auto_ack(struct claim *k, const int64_t *ids, const uint32_t *siz
     for (int64_t i = 0; i < count; i++) k->c->sub.removed_bytes += sizes[i];
     k->c->sub.removed += count;
     k->c->sub.acked += count;
-    k->c->removes = 1;
     return statement_do(k->e, ST_MESSAGE_DELETE_RANGE, k->c->shard,
                         INTS(ids[0], ids[count - 1]));
 }
@@ -177,7 +176,7 @@ static int new_claim(struct claim *k, int64_t most) {
     if (count <= 0) {
         if (count == 0)
             c->sub.cursor[LANE] = new_last(c); /* nothing is there any more */
-        c->sub_dirty = 1;
+        c->dirty = 1;
         return (int)count;
     }
     c->sub.cursor[LANE] = ids[count - 1];

@@ -43,7 +43,7 @@ static void delivery_leave(struct channel *c, struct delivery *d, enum member ho
     d->run = NULL;
     if (d->owner) c->sub.in_flight--;
     else c->sub.waiting--;
-    c->sub_dirty = 1;
+    c->dirty = 1;
 }
 
 static void bind_or_null(sqlite3_stmt *s, int index, int64_t value) {

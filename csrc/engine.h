@@ -70,8 +70,7 @@ struct options {
     int64_t max_body;
 };
 
-/* A queue's one subscription; columns of embq_subscription in this order after the
- * cursors. */
+/* A queue's one subscription; columns of embq_state in this order after the cursors. */
 struct subscription {
     int64_t id;
     int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
@@ -89,9 +88,8 @@ struct channel {
     int64_t next_sequence, sent, sent_bytes;
     int64_t stored_sequence; /* what its row says: a send does not write it */
     struct subscription sub;
-    uint64_t epoch; /* when it was read */
-    int removes;    /* in this group a message is removed: its row must be right */
-    int sub_dirty;
+    uint64_t epoch;     /* when it was read */
+    int dirty;          /* the subscription's row must be written in this group */
     int retries_in_row; /* ours, not the file's: the fairness of this process */
 };
 

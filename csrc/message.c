@@ -154,7 +154,7 @@ int64_t message_remove(struct engine *e, struct channel *c, int64_t id) {
             e->storage_error = SQLITE_CORRUPT; /* a delivery of nothing */
         return -1;
     }
-    c->removes = 1;
+    c->dirty = 1;
     return size;
 }
 
@@ -217,7 +217,7 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
     sq.reset(from);
     if (done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)
         return -1;
-    c->removes = 1;
+    c->dirty = 1;
     channel_offer(e, to);
     return size;
 }

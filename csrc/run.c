@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RANDOM_BITS 21
-#define RANDOM_MASK (((uint64_t)1 << RANDOM_BITS) - 1)
+#define RANDOM_MASK (((uint64_t)1 << RUN_ID_BITS) - 1)
 #define LEFT_EVERYWHERE 0xaa
 #define RUNS_CACHED 4096 /* more are read again when they are needed */
 
@@ -63,7 +62,7 @@ int64_t token_of_member(int64_t token, int64_t message) {
 int64_t run_new_id(struct engine *e, int64_t deadline_ms) {
     int64_t id;
     do {
-        id = deadline_ms << RANDOM_BITS | (int64_t)(random_u64() & RANDOM_MASK);
+        id = (deadline_ms + 1) << RUN_ID_BITS | (int64_t)(random_u64() & RANDOM_MASK);
     } while (run_get(e, id));
     return id;
 }
@@ -157,7 +156,7 @@ static int acked_delete(struct engine *e, struct run *r, int64_t from, int64_t t
             size += state_at(r->stored, i) == MEMBER_ACKED ? 0 : r->sizes[i];
     else size = statement_int(e, ST_MESSAGE_SIZES, c->shard, INTS(first, last), 0);
     c->sub.removed_bytes += size;
-    c->sub_dirty = c->removes = 1;
+    c->dirty = 1;
     return first == last
                ? statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(first))
                : statement_do(e, ST_MESSAGE_DELETE_RANGE, c->shard, INTS(first, last));

@@ -70,9 +70,19 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
     sqlite3_stmt *s = reading_ints(r, ST_CHANNEL_READ, 0, INTS(channel));
     if (!reading_step(r, s)) return 0;
     n->shard = sq.column_int64(s, 1) & (EMBQ_SHARDS - 1);
-    n->next_sequence = sq.column_int64(s, 11);
-    n->sent = sq.column_int64(s, 12);
-    n->sent_bytes = sq.column_int64(s, 13);
+    sq.reset(s);
+    s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
+    if (!reading_step(r, s)) return 0;
+    int column = 0;
+    n->subscription = sq.column_int64(s, column++);
+    n->next_sequence = sq.column_int64(s, column++);
+    n->sent = sq.column_int64(s, column++);
+    n->sent_bytes = sq.column_int64(s, column++);
+    n->cursor = sq.column_int64(s, column + LANE);
+    column += EMBQ_LANES;
+    int64_t *after[] = {&n->removed, &n->removed_bytes, &n->in_flight, &n->waiting};
+    for (int i = 0; i < 4; i++) *after[i] = sq.column_int64(s, column++);
+    for (int i = 0; i < 7; i++) n->totals[i] = sq.column_int64(s, column++);
     sq.reset(s);
     int64_t from = message_id(channel, LANE, n->next_sequence);
     int64_t to = message_id(channel, LANE, EMBQ_SEQUENCE_MAX - 1);
@@ -85,14 +95,6 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
         n->sent_bytes = sq.column_int64(s, 1);
         sq.reset(s);
     }
-    s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
-    if (!reading_step(r, s)) return 0;
-    n->subscription = sq.column_int64(s, 0);
-    n->cursor = sq.column_int64(s, 1 + LANE);
-    int64_t *after[] = {&n->removed, &n->removed_bytes, &n->in_flight, &n->waiting};
-    for (int i = 0; i < 4; i++) *after[i] = sq.column_int64(s, 1 + EMBQ_LANES + i);
-    for (int i = 0; i < 7; i++) n->totals[i] = sq.column_int64(s, 5 + EMBQ_LANES + i);
-    sq.reset(s);
     return 1;
 }
 

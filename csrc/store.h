@@ -76,8 +76,11 @@ struct run {
     uint32_t sizes[]; /* of the bodies, when this process claimed them (sizes_known) */
 };
 
+/* Ids of subscriptions are below, those of runs above: they share a table. */
+#define RUN_ID_BITS 21
+
 static inline int64_t run_deadline_ms(int64_t id) {
-    return id >> 21;
+    return (id >> RUN_ID_BITS) - 1;
 }
 
 /* Proof of one lease: random, never 0. */

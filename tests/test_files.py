@@ -70,11 +70,11 @@ def test_sixteen_processes_open_an_empty_file(path: Path, children: Children) ->
     connection = sqlite3.connect(path)
     counts = {
         table: connection.execute(f"select count(*) from {table}").fetchone()[0]
-        for table in ("embq_meta", "embq_channel", "embq_subscription")
+        for table in ("embq_meta", "embq_channel", "embq_state")
     }
     (verdict,) = connection.execute("pragma integrity_check").fetchone()
     connection.close()
-    assert counts == {"embq_meta": 1, "embq_channel": 1, "embq_subscription": 1}
+    assert counts == {"embq_meta": 1, "embq_channel": 1, "embq_state": 1}
     assert verdict == "ok"
 
 
