@@ -65,8 +65,8 @@ create table embq_channel(
 ) strict
 """
 
-#: What a claim and an ack write besides messages stands in one B-tree, so that it is one
-#: page as a rule: a page of a commit costs as much as all the rest of it.
+#: What claims and acks write besides messages stands in one B-tree, and so on one page
+#: as a rule: a page of a commit costs as much as all the rest of it.
 _STATE = """
 create table embq_state(
   id integer primary key,  -- below {runs}: a subscription; else a run

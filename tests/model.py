@@ -101,11 +101,10 @@ class ModelFile:
 
     def notice(self, dead: ModelBroker | None = None) -> None:
         """End leases that are over (each claim, on any queue), or a dead process's."""
+        is_over = self.is_over if dead is None else lambda entry: entry.owner is dead
         for stored in list(self.queues.values()):
             for entry in list(stored.entries.values()):
-                if entry.owner and (
-                    entry.owner is dead if dead else self.is_over(entry)
-                ):
+                if entry.owner and is_over(entry):
                     stored.counts["expired"] += 1
                     if self.is_last(stored, entry):
                         self.bury(stored, entry, "max_receives", None)
