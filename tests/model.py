@@ -109,8 +109,7 @@ class ModelFile:
                     if self.is_last(stored, entry):
                         self.bury(stored, entry, "max_receives", None)
                         continue
-                    # At once, whatever the wall clock does; among suspects the least
-                    # often received first: one that kills hides nobody.
+                    # At once; least often received first: one that kills hides none.
                     self.wait(entry, due_ms=entry.receive_count, suspect=True)
 
     def is_over(self, entry: Entry) -> bool:
