@@ -78,21 +78,40 @@ int message_validate(const struct op *op, int64_t max_body) {
     return 0;
 }
 
-static int message_insert(struct engine *e, struct channel *c, int64_t id,
-                          int64_t now_ms, struct slice body, const struct fields *f) {
-    sqlite3_stmt *s = statement(e, ST_MESSAGE_INSERT, c->shard);
-    if (!s) return -1;
-    sq.bind_int64(s, 1, id);
-    sq.bind_int64(s, 2, now_ms);
-    bind_slice(s, 3, f->type);
-    bind_slice(s, 4, f->source);
-    bind_slice(s, 5, f->key);
-    bind_slice(s, 6, f->attributes);
-    sq.bind_blob(s, 7, body.data, (int)body.size, SQLITE_STATIC);
+/* The parameters of one row, the `at`-th of its statement. */
+static void message_bind(sqlite3_stmt *s, int at, struct channel *c, int64_t id,
+                         int64_t now_ms, struct slice body, struct slice packed) {
+    struct fields f;
+    int first = at * MESSAGE_PARAMETERS;
+    fields_read(packed.data, packed.size, &f);
+    sq.bind_int64(s, first + 1, id);
+    sq.bind_int64(s, first + 2, now_ms);
+    bind_slice(s, first + 3, f.type);
+    bind_slice(s, first + 4, f.source);
+    bind_slice(s, first + 5, f.key);
+    bind_slice(s, first + 6, f.attributes);
+    sq.bind_blob(s, first + 7, body.data, (int)body.size, SQLITE_STATIC);
     c->sent++;
     c->sent_bytes += (int64_t)body.size;
-    sq.bind_int64(s, 8, c->sent_bytes);
-    return statement_step(e, s);
+    sq.bind_int64(s, first + 8, c->sent_bytes);
+}
+
+/* Several rows a statement: it finds its place in the B-tree once. */
+static int batch_insert(struct engine *e, struct channel *c, struct unpacker *u,
+                        uint32_t count, int64_t id, int64_t now_ms) {
+    while (count > 0) {
+        int rows = count < MESSAGE_ROWS ? 1 : MESSAGE_ROWS;
+        sqlite3_stmt *s = statement(
+            e, rows == 1 ? ST_MESSAGE_INSERT : ST_MESSAGE_INSERT_MANY, c->shard);
+        for (int i = 0; s && i < rows; i++) {
+            struct slice body, fields;
+            item_read(u, &body, &fields);
+            message_bind(s, i, c, id++, now_ms, body, fields);
+        }
+        if (statement_step(e, s) < 0) return -1;
+        count -= (uint32_t)rows;
+    }
+    return 0;
 }
 
 int64_t message_send(struct engine *e, struct op *op) {
@@ -107,13 +126,14 @@ int64_t message_send(struct engine *e, struct op *op) {
     if (sequence < 0) return sequence;
     int64_t first = message_id(c->id, EMBQ_LANE_DEFAULT, sequence),
             now = clock_wall_ms();
-    for (uint32_t i = 0; i < count; i++) {
+    if (op->kind == OP_SEND_MANY) {
+        if (batch_insert(e, c, &u, count, first, now) < 0) return -1;
+    } else {
         struct slice body = {op->bytes, op->size};
         struct slice fields = {op->bytes + op->size, op->extra_size};
-        struct fields f;
-        if (op->kind == OP_SEND_MANY) item_read(&u, &body, &fields);
-        fields_read(fields.data, fields.size, &f);
-        if (message_insert(e, c, first + i, now, body, &f) < 0) return -1;
+        sqlite3_stmt *s = statement(e, ST_MESSAGE_INSERT, c->shard);
+        if (s) message_bind(s, 0, c, first, now, body, fields);
+        if (statement_step(e, s) < 0) return -1;
     }
     if (count) channel_offer(e, c);
     return first;

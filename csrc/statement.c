@@ -7,6 +7,12 @@
 /* clang-format off: SQL is laid out by clause */
 #define MESSAGE_COLUMNS \
     "id, sent_at_ms, type, source, key, public_id, attributes, history, body"
+#define MESSAGE_INSERT                                                        \
+    "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n" \
+    "  attributes, body, total_bytes)\n"                                      \
+    "values "
+#define MESSAGE_ROW "(?, 0, ?, ?, ?, ?, ?, ?, ?)"
+#define MESSAGE_ROW_4 MESSAGE_ROW ", " MESSAGE_ROW ", " MESSAGE_ROW ", " MESSAGE_ROW
 #define RUN_COLUMNS "id, subscription, first, last, states, owner, token, claimed_at_ms"
 #define CURSORS(F)                                                                \
     F(0)                                                                          \
@@ -102,10 +108,9 @@ static const char *const texts[STATEMENTS] = {
                                 "from embq_state\n"
                                 "where id = ?1",
 
-    [ST_MESSAGE_INSERT] =
-        "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n"
-        "  attributes, body, total_bytes)\n"
-        "values (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [ST_MESSAGE_INSERT] = MESSAGE_INSERT MESSAGE_ROW,
+    [ST_MESSAGE_INSERT_MANY] = MESSAGE_INSERT MESSAGE_ROW_4
+    ", " MESSAGE_ROW_4 ", " MESSAGE_ROW_4 ", " MESSAGE_ROW_4,
     [ST_MESSAGE_READ] = "select " MESSAGE_COLUMNS "\n"
                         "from embq_message_%d\n"
                         "where id = ?1",

@@ -29,6 +29,7 @@ enum statement {
     ST_SUBSCRIPTION_WRITE,
     ST_SUBSCRIPTION_CHANNEL,
     ST_MESSAGE_INSERT,
+    ST_MESSAGE_INSERT_MANY,
     ST_MESSAGE_READ,
     ST_MESSAGE_RANGE,
     ST_MESSAGE_COUNT,
@@ -59,6 +60,10 @@ enum statement {
     ST_DELIVERY_FORGET,
     STATEMENTS
 };
+
+/* Rows of ST_MESSAGE_INSERT_MANY, and parameters of each. */
+#define MESSAGE_ROWS 16
+#define MESSAGE_PARAMETERS 8
 
 struct statement_cache {
     sqlite3 *db;
