@@ -188,6 +188,8 @@ void ring_again(struct engine *e, struct op *op) {
 
 void ring_park(struct engine *e, struct op *op) {
     int may_wait = op->wait_until_us < 0 || op->wait_until_us > clock_real_us();
+    if (may_wait && op->broker->closed)
+        op_outcome(op, error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path));
     if (!may_wait || op->nowait || op->broker->closed) {
         ring_finish(e, op);
         return;
@@ -204,10 +206,13 @@ void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
         LIST_EACH (op, heads[i]) {
             if ((b && op->broker != b) || (op->nowait && !staged)) continue;
             if (i == 0) ring_drop(e, op);
+            /* Told to lead, and not yet at it: the lead is somebody else's. */
+            if (op->word == WORD_LEAD) e->leading = 0;
             op_outcome(op, code);
             ring_finish(e, op);
         }
     }
+    ring_pass_on(e);
 }
 
 void embq_ticket_free(embq_ref ticket) {
