@@ -171,13 +171,13 @@ void ring_finish(struct engine *e, struct op *op) {
     if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)
         claim_return(e, op);
     if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
+    int watches = e->watchers[op->channel % EMBQ_WAKE_BITS] == op;
+    int told_to = op->word == WORD_WATCH;
     ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the word before the look at who waits */
     if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) wake_later(&op->word);
-    if (e->watchers[op->channel % EMBQ_WAKE_BITS] == op) {
-        watch_leave(e, op);
-        futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
-    }
+    if (watches || told_to) watch_leave(e, op); /* somebody else is told to */
+    if (watches) futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
     op_release(op);
 }
 
