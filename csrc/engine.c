@@ -273,7 +273,11 @@ void engine_leave(struct engine *e) {
 static int broker_end(struct broker *b) {
     struct engine *e = b->engine;
     int code = 0;
-    if (e->attached && !e->failed) {
+    /* In the middle of another thread's fork it only looks detached. */
+    pthread_mutex_lock(&registry_mutex);
+    int attached = e->attached;
+    pthread_mutex_unlock(&registry_mutex);
+    if (attached && !e->failed) {
         consumers_return(e, b);
         code = embq_flush((embq_ref)b, -1);
         while (code == EMBQ_INTERRUPTED)
@@ -346,8 +350,8 @@ void embq_before_fork(void) {
 void embq_after_fork_parent(void) {
     for (struct engine *e = engines; e; e = e->next) {
         if (!e->forking) continue;
-        e->forking = 0;
         if (!e->attached) engine_attach(e); /* a failure shows at the next call */
+        e->forking = 0;
         engine_resume(e);
     }
     pthread_mutex_unlock(&registry_mutex);
