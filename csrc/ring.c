@@ -127,7 +127,7 @@ void ring_pass_on(struct engine *e) {
 
 static void failure_note(struct op *op) {
     struct broker *b = op->broker;
-    b->unawaited++;
+    ATOMIC_COUNT(&b->unawaited);
     if (!b->first_failure) {
         b->first_failure = (int)op->result;
         snprintf(b->first_error, sizeof b->first_error, "%s", op_error(op));
@@ -177,7 +177,7 @@ void ring_finish(struct engine *e, struct op *op) {
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the word before the look at who waits */
     if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) wake_later(&op->word);
     if (watches || told_to) watch_leave(e, op); /* somebody else is told to */
-    if (watches) futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
+    if (watches) wal_wake(&e->wal, wake_bit(op->channel));
     op_release(op);
 }
 
@@ -195,7 +195,7 @@ void ring_park(struct engine *e, struct op *op) {
         return;
     }
     op->was_parked = 1;
-    op->deadline_us = op->wait_until_us;
+    ATOMIC_STORE(&op->deadline_us, op->wait_until_us);
     op_move(op, &e->parked, PLACE_PARKED);
     give_role(op, WORD_WATCH); /* its time limit is another one now, and it may watch */
 }
@@ -280,8 +280,9 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
 /* A thread sleeps until it is given a role or an outcome: futex_wait's result. */
 static int ring_sleep(struct engine *e, struct op *op) {
     int64_t timeout = -1;
-    if (op->deadline_us >= 0) {
-        timeout = op->deadline_us - clock_real_us();
+    int64_t deadline_us = ATOMIC_LOAD(&op->deadline_us);
+    if (deadline_us >= 0) {
+        timeout = deadline_us - clock_real_us();
         if (timeout <= 0) return ETIMEDOUT;
     }
     int parked, watches = 0;
@@ -411,7 +412,7 @@ int ring_submit(struct engine *e, struct op *op) {
     op->waiting = 1;
     ring_put(e, op);
     /* Also when the keeper was asked, but is at a checkpoint. */
-    int free_to_lead = !e->leading || (e->keeper_leads && e->keeper_busy);
+    int free_to_lead = !e->leading || (e->keeper_leads && ATOMIC_LOAD(&e->keeper_busy));
     if (free_to_lead && !e->stopping && !(e->syncing && e->patient == e->ring_count)) {
         e->leading = 1;
         e->keeper_leads = 0;
