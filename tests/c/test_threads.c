@@ -241,7 +241,7 @@ static void *flush(void *unused) {
 static void *open_and_close(void *unused) {
     for (int i = 0; !ATOMIC_LOAD(&stop); i++) {
         embq_ref second;
-        CHECK(embq_open(path, i % 2 ? EMBQ_OPEN_FULL : 0, 30000, &second) == 0);
+        CHECK(embq_open(path, i % 2 ? EMBQ_OPEN_FULL : 0, 30000, -1, &second) == 0);
         CHECK(embq_send(second, channel, "body", 4, "", 0, -1) > 0);
         ATOMIC_ADD(&sent, 1);
         CHECK(embq_close(second) == 0);
@@ -328,7 +328,7 @@ static void everything_at_once(void) {
 
 static void close_under_load(void) {
     embq_ref closing;
-    CHECK(embq_open(path, EMBQ_OPEN_FULL, 30000, &closing) == 0);
+    CHECK(embq_open(path, EMBQ_OPEN_FULL, 30000, -1, &closing) == 0);
     pthread_t threads[] = {
         start(send_until_closed, &closing),
         start(send_until_closed, &closing),
@@ -357,8 +357,8 @@ int main(int argc, char **argv) {
     bind_sqlite();
     struct sigaction action = {.sa_handler = ignore}; /* no SA_RESTART: EINTR */
     CHECK(!sigaction(SIGUSR1, &action, NULL));
-    CHECK(embq_open(path, 0, 30000, &normal) == 0);
-    CHECK(embq_open(path, EMBQ_OPEN_FULL, 30000, &full) == 0);
+    CHECK(embq_open(path, 0, 30000, -1, &normal) == 0);
+    CHECK(embq_open(path, EMBQ_OPEN_FULL, 30000, -1, &full) == 0);
     /* Nacks never bury, so that the books have but one way out of the queue. */
     struct packer options = options_of(1 << 20);
     embq_bytes stored = {0};
