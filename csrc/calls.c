@@ -175,7 +175,8 @@ int embq_flush(embq_ref broker, int timeout_ms) {
 /* In the child of a fork, until a call that may block opens the file again. In the
  * parent the ring goes on meanwhile. */
 static int is_detached(const struct broker *b) {
-    return !b->closed && !b->engine->attached && !b->engine->forking;
+    return !ATOMIC_LOAD(&b->closed) && !ATOMIC_LOAD(&b->engine->attached) &&
+           !ATOMIC_LOAD(&b->engine->forking);
 }
 
 static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t channel,
@@ -183,12 +184,13 @@ static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t chann
                               size_t extra_size) {
     struct engine *e = b->engine;
     if (is_detached(b)) return NULL;
-    if (b->closed) error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
-    else if (e->failed)
-        error_set(e->failed,
+    int closed = ATOMIC_LOAD(&b->closed), failed = ATOMIC_LOAD(&e->failed);
+    if (closed) error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
+    else if (failed)
+        error_set(failed,
                   "%s: an earlier write failed, and this handle goes no further",
                   e->path);
-    if (b->closed || e->failed) return NULL;
+    if (closed || failed) return NULL;
     struct op *op = op_new(b, kind, channel, size, extra_size);
     if (!op) return NULL;
     copy(op->bytes, bytes, size);
@@ -198,10 +200,11 @@ static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t chann
 }
 
 static int refusal(const struct broker *b) {
-    return is_detached(b)      ? EMBQ_DETACHED
-           : b->closed         ? EMBQ_CLOSED
-           : b->engine->failed ? b->engine->failed
-                               : EMBQ_NO_MEMORY;
+    int failed = ATOMIC_LOAD(&b->engine->failed);
+    return is_detached(b)            ? EMBQ_DETACHED
+           : ATOMIC_LOAD(&b->closed) ? EMBQ_CLOSED
+           : failed                  ? failed
+                                     : EMBQ_NO_MEMORY;
 }
 
 embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
@@ -244,7 +247,7 @@ long long embq_ticket_result(embq_ref ticket) {
     struct op *op = (struct op *)ticket;
     if (is_parents(op)) return parents_error();
     if (ATOMIC_LOAD(&op->word) != WORD_DONE) return EMBQ_NOT_YET;
-    op->seen = 1;
+    ATOMIC_STORE(&op->seen, 1); /* several threads may ask */
     if (op->result < 0) error_set((int)op->result, "%s", op_error(op));
     return op->result;
 }
@@ -273,5 +276,5 @@ unsigned long long embq_file_id(embq_ref broker) {
 }
 
 long long embq_unawaited_failures(embq_ref broker) {
-    return broker_of(broker)->unawaited;
+    return ATOMIC_LOAD(&broker_of(broker)->unawaited);
 }

@@ -38,10 +38,10 @@ static int64_t wal_bytes(const struct engine *e) {
 }
 
 int checkpoint_due(const struct engine *e, int idle) {
-    if (ATOMIC_LOAD(&e->completing) || e->failed) return 0;
-    int enough = e->sync_failed ||
+    if (ATOMIC_LOAD(&e->completing) || ATOMIC_LOAD(&e->failed)) return 0;
+    int enough = ATOMIC_LOAD(&e->sync_failed) ||
                  pending_bytes(e) >= (idle ? IDLE_BYTES : wal_bytes(e) / BUSY_SHARE);
-    return enough && clock_real_us() >= e->checkpoint_after_us;
+    return enough && clock_real_us() >= ATOMIC_LOAD(&e->checkpoint_after_us);
 }
 
 /* A PASSIVE checkpoint; how many frames are left, or -1. */
@@ -50,13 +50,13 @@ static int64_t checkpoint_passive(struct engine *e) {
     int result = sq.wal_checkpoint_v2(e->checkpoint_db, "main",
                                       SQLITE_CHECKPOINT_PASSIVE, &frames, &done);
     if (result != SQLITE_OK) return -1; /* busy: another process is at it */
-    e->checkpoints++;
+    ATOMIC_COUNT(&e->checkpoints);
     return frames - done;
 }
 
 /* Nothing of it can be written back now, as some reader still needs the old pages. */
 static void checkpoint_put_off(struct engine *e) {
-    e->checkpoint_after_us = clock_real_us() + AGAIN_US;
+    ATOMIC_STORE(&e->checkpoint_after_us, clock_real_us() + AGAIN_US);
 }
 
 void checkpoint_stage(struct engine *e) {
@@ -77,13 +77,15 @@ void checkpoint_step(struct engine *e) {
     pthread_mutex_unlock(&e->checkpoint_mutex);
     int64_t wal = frame_bytes(e, wal_frames(&e->wal)), after = pending_bytes(e);
     int starts_over = wal >= wal_bytes(e) && after <= wal_bytes(e) / COMPLETE_SHARE;
-    if (wal_backfilled(&e->wal) == before || e->sync_failed) checkpoint_put_off(e);
-    if (starts_over || wal >= WAL_BYTES_MAX || e->sync_failed) checkpoint_stage(e);
+    int failed = ATOMIC_LOAD(&e->sync_failed);
+    if (wal_backfilled(&e->wal) == before || failed) checkpoint_put_off(e);
+    if (starts_over || wal >= WAL_BYTES_MAX || failed) checkpoint_stage(e);
 }
 
 int checkpoint_overdue(const struct engine *e) {
-    return frame_bytes(e, wal_frames(&e->wal)) >= WAL_BYTES_MAX && !e->failed &&
-           clock_real_us() >= e->checkpoint_after_us;
+    return frame_bytes(e, wal_frames(&e->wal)) >= WAL_BYTES_MAX &&
+           !ATOMIC_LOAD(&e->failed) &&
+           clock_real_us() >= ATOMIC_LOAD(&e->checkpoint_after_us);
 }
 
 int64_t checkpoint_complete(struct engine *e) {
@@ -103,11 +105,11 @@ int64_t checkpoint_complete(struct engine *e) {
  */
 
 int wal_extension_due(const struct engine *e) {
-    return !e->extended && e->syncs >= EXTEND_SYNCS;
+    return !ATOMIC_LOAD(&e->extended) && ATOMIC_LOAD(&e->syncs) >= EXTEND_SYNCS;
 }
 
 void wal_extension_stage(struct engine *e) {
-    e->extended = 1;
+    ATOMIC_STORE(&e->extended, 1);
     keeper_stage(e, OP_EXTEND, 0);
 }
 

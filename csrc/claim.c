@@ -233,6 +233,7 @@ int64_t claim_run(struct engine *e, struct op *op) {
         return -1;
     }
     pack_array_count(&op->out, 0, (uint32_t)k.count);
-    if (!k.count) op->next_due_us = clock_real_us() + next_due_ms(&k) * 1000;
+    if (!k.count)
+        ATOMIC_STORE(&op->next_due_us, clock_real_us() + next_due_ms(&k) * 1000);
     return e->storage_error ? -1 : k.count;
 }

@@ -108,8 +108,8 @@ int connections_open(struct engine *e) {
 void connections_close(struct engine *e, int checkpoint) {
     sqlite3 **all[] = {&e->hold_db, &e->checkpoint_db, &e->read_db, &e->db};
     pthread_mutex_lock(&e->read_mutex); /* a reader may be in the middle of it */
-    e->wal.words = NULL;
-    e->attached = 0;
+    ATOMIC_STORE(&e->wal.words, NULL);
+    ATOMIC_STORE(&e->attached, 0);
     statements_free(e->statements);
     statements_free(e->read_statements);
     e->statements = e->read_statements = NULL;

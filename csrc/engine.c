@@ -67,7 +67,8 @@ static void engine_rest(struct engine *e, int checkpoint) {
     keeper_stop(e);
     pthread_mutex_lock(&e->mutex);
     e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = 0;
-    e->completing = e->extended = 0;
+    ATOMIC_STORE(&e->completing, 0);
+    ATOMIC_STORE(&e->extended, 0);
     pthread_mutex_unlock(&e->mutex);
     runs_drop(e);
     e->epoch++;
@@ -78,7 +79,6 @@ static void engine_rest(struct engine *e, int checkpoint) {
     connections_close(e, checkpoint);
     file_close(&e->wal_fd);
     file_close(&e->gate_fd);
-    e->attached = 0;
 }
 
 static void engine_detach(struct engine *e) {
@@ -102,7 +102,7 @@ static int engine_attach(struct engine *e) {
     if (code == 0) space_look(e);
     if (code == 0) code = keeper_start(e);
     if (code == 0 && !rested) code = engine_register(e, OP_REGISTER);
-    if (code == 0) e->attached = 1;
+    if (code == 0) ATOMIC_STORE(&e->attached, 1);
     else engine_detach(e);
     return code;
 }
@@ -246,7 +246,7 @@ int engine_enter(struct broker *b) {
     struct engine *e = b->engine;
     int code = 0;
     pthread_mutex_lock(&e->mutex);
-    while (!e->attached && !b->closed && code == 0) {
+    while (!ATOMIC_LOAD(&e->attached) && !b->closed && code == 0) {
         pthread_mutex_unlock(&e->mutex);
         code = engine_attach_again(e);
         pthread_mutex_lock(&e->mutex);
@@ -273,14 +273,18 @@ void engine_leave(struct engine *e) {
 static int broker_end(struct broker *b) {
     struct engine *e = b->engine;
     int code = 0;
-    if (e->attached && !e->failed) {
+    /* In the middle of another thread's fork it only looks detached. */
+    pthread_mutex_lock(&registry_mutex);
+    int attached = e->attached;
+    pthread_mutex_unlock(&registry_mutex);
+    if (attached && !ATOMIC_LOAD(&e->failed)) {
         consumers_return(e, b);
         code = embq_flush((embq_ref)b, -1);
         while (code == EMBQ_INTERRUPTED)
             code = (int)embq_resume(); /* its handler runs later */
     }
     pthread_mutex_lock(&e->mutex);
-    b->closed = 1;
+    ATOMIC_STORE(&b->closed, 1);
     error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path);
     ring_fail(e, b, EMBQ_CLOSED, 1);
     ring_unlock(e);
@@ -338,7 +342,7 @@ void embq_broker_free(embq_ref broker) {
 void embq_before_fork(void) {
     pthread_mutex_lock(&registry_mutex);
     for (struct engine *e = engines; e; e = e->next) {
-        e->forking = e->attached;
+        ATOMIC_STORE(&e->forking, e->attached);
         if (e->attached && engine_quiesce(e, FORK_WAIT_US)) engine_rest(e, 0);
     }
 }
@@ -346,8 +350,8 @@ void embq_before_fork(void) {
 void embq_after_fork_parent(void) {
     for (struct engine *e = engines; e; e = e->next) {
         if (!e->forking) continue;
-        e->forking = 0;
         if (!e->attached) engine_attach(e); /* a failure shows at the next call */
+        ATOMIC_STORE(&e->forking, 0);
         engine_resume(e);
     }
     pthread_mutex_unlock(&registry_mutex);

@@ -127,7 +127,7 @@ void ring_pass_on(struct engine *e) {
 
 static void failure_note(struct op *op) {
     struct broker *b = op->broker;
-    b->unawaited++;
+    ATOMIC_COUNT(&b->unawaited);
     if (!b->first_failure) {
         b->first_failure = (int)op->result;
         snprintf(b->first_error, sizeof b->first_error, "%s", op_error(op));
@@ -171,13 +171,13 @@ void ring_finish(struct engine *e, struct op *op) {
     if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)
         claim_return(e, op);
     if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
+    int watches = e->watchers[op->channel % EMBQ_WAKE_BITS] == op;
+    int told_to = op->word == WORD_WATCH;
     ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the word before the look at who waits */
     if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) wake_later(&op->word);
-    if (e->watchers[op->channel % EMBQ_WAKE_BITS] == op) {
-        watch_leave(e, op);
-        futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
-    }
+    if (watches || told_to) watch_leave(e, op); /* somebody else is told to */
+    if (watches) wal_wake(&e->wal, wake_bit(op->channel));
     op_release(op);
 }
 
@@ -188,12 +188,14 @@ void ring_again(struct engine *e, struct op *op) {
 
 void ring_park(struct engine *e, struct op *op) {
     int may_wait = op->wait_until_us < 0 || op->wait_until_us > clock_real_us();
+    if (may_wait && op->broker->closed)
+        op_outcome(op, error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path));
     if (!may_wait || op->nowait || op->broker->closed) {
         ring_finish(e, op);
         return;
     }
     op->was_parked = 1;
-    op->deadline_us = op->wait_until_us;
+    ATOMIC_STORE(&op->deadline_us, op->wait_until_us);
     op_move(op, &e->parked, PLACE_PARKED);
     give_role(op, WORD_WATCH); /* its time limit is another one now, and it may watch */
 }
@@ -204,10 +206,13 @@ void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
         LIST_EACH (op, heads[i]) {
             if ((b && op->broker != b) || (op->nowait && !staged)) continue;
             if (i == 0) ring_drop(e, op);
+            /* Told to lead, and not yet at it: the lead is somebody else's. */
+            if (op->word == WORD_LEAD) e->leading = 0;
             op_outcome(op, code);
             ring_finish(e, op);
         }
     }
+    ring_pass_on(e);
 }
 
 void embq_ticket_free(embq_ref ticket) {
@@ -275,8 +280,9 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
 /* A thread sleeps until it is given a role or an outcome: futex_wait's result. */
 static int ring_sleep(struct engine *e, struct op *op) {
     int64_t timeout = -1;
-    if (op->deadline_us >= 0) {
-        timeout = op->deadline_us - clock_real_us();
+    int64_t deadline_us = ATOMIC_LOAD(&op->deadline_us);
+    if (deadline_us >= 0) {
+        timeout = deadline_us - clock_real_us();
         if (timeout <= 0) return ETIMEDOUT;
     }
     int parked, watches = 0;
@@ -406,7 +412,7 @@ int ring_submit(struct engine *e, struct op *op) {
     op->waiting = 1;
     ring_put(e, op);
     /* Also when the keeper was asked, but is at a checkpoint. */
-    int free_to_lead = !e->leading || (e->keeper_leads && e->keeper_busy);
+    int free_to_lead = !e->leading || (e->keeper_leads && ATOMIC_LOAD(&e->keeper_busy));
     if (free_to_lead && !e->stopping && !(e->syncing && e->patient == e->ring_count)) {
         e->leading = 1;
         e->keeper_leads = 0;

@@ -39,16 +39,17 @@ int64_t space_look(struct engine *e) {
     e->space.frames = wal_frames(&e->wal);
     e->space.salt = wal_salt(&e->wal);
     if (fstatvfs(e->wal_fd, &s)) {
-        e->space.size = e->space.left = INT64_MAX;
+        e->space.left = INT64_MAX;
+        ATOMIC_STORE(&e->space.size, INT64_MAX); /* the keeper asks, too */
     } else {
-        e->space.size = (int64_t)s.f_blocks * (int64_t)s.f_frsize;
+        ATOMIC_STORE(&e->space.size, (int64_t)s.f_blocks * (int64_t)s.f_frsize);
         e->space.left = (int64_t)s.f_bavail * (int64_t)s.f_frsize - database_growth(e);
     }
     return e->space.left;
 }
 
 int64_t space_for_wal(const struct engine *e, int64_t most) {
-    int64_t share = e->space.size / WAL_SHARE;
+    int64_t share = ATOMIC_LOAD(&e->space.size) / WAL_SHARE;
     if (share < WAL_LEAST) share = WAL_LEAST;
     return share < most ? share : most;
 }

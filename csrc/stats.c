@@ -38,7 +38,7 @@ static int reading_begin(struct reading *r, struct broker *b) {
         int code = engine_enter(b);
         if (code < 0) return code;
         pthread_mutex_lock(&r->e->read_mutex);
-        if (r->e->attached) break;
+        if (ATOMIC_LOAD(&r->e->attached)) break;
         pthread_mutex_unlock(&r->e->read_mutex); /* a fork came between */
         engine_leave(r->e);
     }
@@ -159,13 +159,13 @@ static void channel_stats(struct reading *r, int64_t channel, const struct count
 static void engine_stats(const struct broker *b, struct packer *p) {
     const struct engine *e = b->engine;
     pack_map(p, 7);
-    pack_named(p, "groups", e->groups);
-    pack_named(p, "operations", e->operations);
-    pack_named(p, "syncs", e->syncs);
-    pack_named(p, "checkpoints", e->checkpoints);
+    pack_named(p, "groups", ATOMIC_LOAD(&e->groups));
+    pack_named(p, "operations", ATOMIC_LOAD(&e->operations));
+    pack_named(p, "syncs", ATOMIC_LOAD(&e->syncs));
+    pack_named(p, "checkpoints", ATOMIC_LOAD(&e->checkpoints));
     pack_named(p, "wal_bytes",
                (int64_t)wal_frames(&e->wal) * (wal_page_size(&e->wal) + 24));
-    pack_named(p, "unawaited_failures", b->unawaited);
+    pack_named(p, "unawaited_failures", ATOMIC_LOAD(&b->unawaited));
     pack_text(p, "sqlite_version", 14);
     pack_text(p, sq.libversion(), strlen(sq.libversion()));
 }

@@ -26,7 +26,7 @@ int wal_index_map(sqlite3 *db, struct wal_index *w) {
     int result = file->methods->shm_map(file, 0, REGION_SIZE, 0, &region);
     if (result != SQLITE_OK || !region)
         return error_sqlite(NULL, result ? result : SQLITE_IOERR, "map the WAL-index");
-    w->words = region;
+    ATOMIC_STORE(&w->words, (volatile uint32_t *)region);
     return 0;
 }
 
@@ -41,6 +41,11 @@ volatile uint32_t *wal_change_word(const struct wal_index *w) {
 
 uint32_t wal_change(const struct wal_index *w) {
     return __atomic_load_n(w->words + WORD_CHANGE, __ATOMIC_ACQUIRE);
+}
+
+void wal_wake(const struct wal_index *w, uint32_t bits) {
+    volatile uint32_t *words = ATOMIC_LOAD(&w->words);
+    if (words) futex_wake_shared(words + WORD_CHANGE, bits);
 }
 
 uint32_t wal_frames(const struct wal_index *w) {

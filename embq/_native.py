@@ -338,7 +338,7 @@ def settle(
 def ack_nowait(broker: int, channel: int, receipt: bytes) -> None:
     """Stage an ack; it joins the next group."""
     code = _ack_nowait(broker, channel, receipt)
-    if code == DETACHED:
+    while code == DETACHED:
         ping(broker, -1)
         code = _ack_nowait(broker, channel, receipt)
     if code < 0:
@@ -379,7 +379,7 @@ def send_nowait(broker: int, channel: int, body: bytes, fields: bytes) -> int:
     """Stage one message; return a ticket. Keeps the GIL."""
     arguments = (broker, channel, body, len(body), fields, len(fields))
     ticket: int = _send_nowait(*arguments)
-    if ticket == DETACHED:
+    while ticket == DETACHED:
         ping(broker, -1)
         ticket = _send_nowait(*arguments)
     if ticket < 0:

@@ -158,3 +158,40 @@ def test_another_sqlite_on_the_live_file(
     with embq.open(path, durability="normal") as broker:
         taken = broker.queue("q").receive_many(200, auto_ack=True)
     assert [message.data for message in taken] == list(range(ROWS))
+
+
+def test_what_is_done_with_has_no_row(path: Path) -> None:
+    """After an ack, a rejection and a last failure the file holds what depth says."""
+    with embq.open(path) as broker:
+        queue = broker.queue("q", max_receives=2)
+        queue.send_many(list(range(6)))
+        acked, rejected, failed, *held = queue.receive_many(6)
+        acked.ack()
+        rejected.reject("no")
+        failed.nack(delay=0)
+        again = queue.receive()
+        assert again is not None
+        again.nack()
+        held[1].nack(delay=100)  # between two that are acked
+        queue.ack_many([held[0], held[2]])
+        queue.send(6)
+        queue.receive(auto_ack=True)
+        reader = Worker()
+        try:
+            rows = reader.sql(
+                path, "select queue, count(*) from embq_messages group by 1"
+            )
+        finally:
+            reader.stop()
+        assert dict(rows[0]) == {"q": 1, "q.dead": 2}
+        assert (queue.depth(), broker.queue("q.dead").depth()) == (1, 2)
+
+
+def test_ids_of_two_files_differ(path: Path) -> None:
+    """An id is of its file: the same row of another file has another."""
+    ids = set()
+    for number in range(3):
+        with embq.open(path.with_name(f"{number}.db")) as broker:
+            ids.add(broker.queue("q").send("x").id)
+    assert len(ids) == 3
+    assert len({one[16:] for one in ids}) == 1

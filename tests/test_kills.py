@@ -347,3 +347,26 @@ def test_the_dead_are_noticed_without_anybody_waiting(
         wait_until(lambda: stats()["in_flight"] == 0, "the keeper noticed no death")
         assert stats()["ready"] == 1
         assert stats()["expired"] == 1
+
+
+def test_a_death_is_believed_at_the_second_look(path: Path, children: Children) -> None:
+    """A living holder keeps its lease; a dead one loses it half a second later."""
+    with embq.open(path) as broker:
+        queue = broker.queue("q", visibility_timeout=100_000)
+        queue.send("x")
+        child = children.start(
+            """
+            import sys, time, embq
+            message = embq.open(sys.argv[1]).queue("q").receive()
+            print("holds", flush=True)
+            time.sleep(600)
+            """,
+            path,
+        )
+        children.expect(child, "holds")
+        time.sleep(1.2)  # several looks, more than half a second apart
+        assert queue.stats()["in_flight"] == 1, "it lives"
+        begun = time.monotonic()
+        child.kill()
+        wait_until(lambda: queue.stats()["in_flight"] == 0, "nobody noticed the death")
+        assert time.monotonic() - begun > 0.45, "a look is no proof"

@@ -1,8 +1,10 @@
 """Many callers in one process, and bodies that only the core need bear."""
 
+import contextlib
 import copy
 import itertools
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -189,3 +191,24 @@ def test_a_receipt_of_another_queue(broker: embq.Broker) -> None:
     assert (one.depth(), two.depth()) == (1, 1)
     of_one.ack()
     of_two.ack()
+
+
+def test_what_is_staged_is_bounded(path: Path) -> None:
+    """What waits for a writer takes 64 MiB at the most: then it is `Full`, or waits."""
+    body = bytes(MIB)
+    other = sqlite3.connect(path, isolation_level=None)
+    with embq.open(path, durability="normal", busy_timeout=30) as broker:
+        queue = broker.queue("q", codec="raw", max_body=2 * MIB)
+        other.execute("begin immediate")
+        tickets = []
+        with contextlib.suppress(errors.Full):
+            while len(tickets) < 80:
+                tickets.append(queue.send_nowait(body))
+        assert 60 <= len(tickets) < 64
+        with pytest.raises(errors.Busy):
+            queue.send(body, timeout=0.1)
+        other.execute("rollback")
+        queue.send(body)
+        broker.flush()
+        assert queue.depth() == len(tickets) + 1
+    other.close()
