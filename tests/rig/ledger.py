@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 State = tuple[str, int]  # place: see PLACES; how often it was handed out
@@ -79,26 +79,28 @@ class Step:
     verb: str
     names: list[str]
     unit: str
-    error: str | None = None
-    left: list[str] = field(default_factory=list)  # may have happened or not
+    left: list[str]  # may have happened or not
     confirmed: int = 0
 
 
-def after(verb: str, state: State) -> State:
-    """Say where a message is after a step with it."""
+def after(verb: str, state: State) -> State | None:
+    """Say where a message is after a step with it; None: there it cannot happen."""
     place, count = state
     after_it = {
-        "send": (QUEUE, 0),
-        "claim": (QUEUE, count + 1),
-        "take": (GONE, count + 1),
-        "ack": (GONE, count),
-        "nack": (QUEUE, count),
-        "nack later": (LATE, count),
-        "bury": (DEAD, count),  # a nack after the last delivery
-        "reject": (DEAD, count),
-        "extend": (place, count),
+        (NONE, "send"): (QUEUE, 0),
+        (QUEUE, "claim"): (QUEUE, count + 1),
+        (QUEUE, "take"): (GONE, count + 1),
+        (QUEUE, "ack"): (GONE, count),
+        (QUEUE, "nack"): (QUEUE, count),
+        (QUEUE, "nack later"): (LATE, count),
+        (QUEUE, "bury"): (DEAD, count),  # a nack after the last delivery
+        (QUEUE, "reject"): (DEAD, count),
+        (QUEUE, "extend"): (QUEUE, count),
     }
-    return after_it[verb]
+    return after_it.get((place, verb))
+
+
+Way = tuple[State, list[Step]]  # a state, and the open steps that led to it
 
 
 class Account:
@@ -106,7 +108,7 @@ class Account:
 
     def __init__(self, path: Path) -> None:
         self.steps: dict[str, Step] = {}
-        self.states: dict[str, State] = {}  # of what is certain
+        self.ways: dict[str, list[Way]] = {}
         self.ids: dict[str, str] = {}
         self.queues: dict[str, bool] = {}  # declared: whether this is confirmed
         lines = path.read_text().splitlines() if path.exists() else []
@@ -115,9 +117,31 @@ class Account:
             getattr(self, f"_{word}")(number, *rest)
 
     def _begin(self, number: str, verb: str, names: list[str], unit: str) -> None:
-        self.steps[number] = Step(verb, names, unit, left=list(names))
+        """From here on there are two ways: it happens, or not."""
+        step = self.steps[number] = Step(verb, names, unit, list(names))
         if verb == "declare":
             self.queues |= {name: self.queues.get(name, False) for name in names}
+            return
+        for name in names:
+            ways = self.ways.setdefault(name, [((NONE, 0), [])])
+            for state, steps in list(ways):
+                then = after(verb, state)
+                if then is not None:
+                    ways.append((then, [*steps, step]))
+
+    def _decide(self, step: Step, names: list[str], *, happened: bool) -> None:
+        for name in names:
+            step.left.remove(name)
+            if step.verb == "declare":
+                self.queues[name] |= happened
+                continue
+            ways = self.ways[name]
+            self.ways[name] = [
+                (state, [one for one in steps if one is not step])
+                for state, steps in ways
+                if any(one is step for one in steps) == happened
+            ]
+            assert self.ways[name], f"{step.verb} of {name}, which is {ways}"
 
     def _end(
         self, number: str, names: list[str] | None, ids: list[str] | None = None
@@ -125,40 +149,20 @@ class Account:
         step = self.steps[number]
         names = list(step.left) if names is None else names
         self.ids |= zip(names, ids or [], strict=False)
-        for name in names:
-            step.left.remove(name)
-            step.confirmed += 1
-            if step.verb == "declare":
-                self.queues[name] = True
-            elif step.verb != "open":
-                state = self.states.get(name, (NONE, 0))
-                self.states[name] = after(step.verb, state)
+        self._decide(step, names, happened=True)
+        step.confirmed += len(names)
 
     def _void(self, number: str) -> None:
-        self.steps[number].left.clear()
+        step = self.steps[number]
+        self._decide(step, list(step.left), happened=False)
 
     def _failed(self, number: str, error: str) -> None:
-        step = self.steps[number]
-        step.error = error
         if error != UNKNOWN:
-            step.left.clear()
+            self._void(number)
 
-    def open_steps(self) -> list[Step]:
-        """Give the steps that may have happened."""
-        return [s for s in self.steps.values() if s.left and s.verb != "declare"]
-
-    def names(self) -> set[str]:
-        """Give all messages that there may be."""
-        return {n for step in self.open_steps() for n in step.left} | set(self.states)
-
-    def possible(self, name: str) -> dict[State, list[Step]]:
-        """Give the states that a message may be in, each with the open steps to it."""
-        states: dict[State, list[Step]] = {self.states.get(name, (NONE, 0)): []}
-        for step in self.open_steps():
-            if name in step.left:
-                for state, way in list(states.items()):
-                    states.setdefault(after(step.verb, state), [*way, step])
-        return states
+    def open_steps(self, name: str) -> list[Step]:
+        """Give the steps that may have happened to a message."""
+        return [step for step in self.steps.values() if name in step.left]
 
     def bounds(self, *verbs: str) -> tuple[int, int]:
         """Count the messages that such a step is confirmed for, and those it may be."""
