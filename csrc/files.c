@@ -89,24 +89,22 @@ static struct guard *guard_find(const struct stat *s) {
     return NULL;
 }
 
-static int guard_make(const char *path, int fd, const struct stat *s,
+static int guard_keep(struct guard *g, int fd, const struct stat *s,
                       struct guard **out) {
-    struct guard *g = calloc(1, sizeof *g);
-    if (!g) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
     *g = (struct guard){s->st_dev, s->st_ino, fd, 0, guards};
-    guards = g;
-    *out = g;
+    guards = *out = g;
     return 0;
 }
 
 /* Under guards_mutex. An existing file is looked at with stat() first: a second
  * descriptor on a file that has a guard could never be closed again. */
-static int guard_open_locked(const char *path, int create, struct guard **out) {
+static int guard_open_locked(const char *path, int create, struct guard *fresh,
+                             struct guard **out) {
     struct stat s;
     int fd = -1, code;
     if (create && (fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) >= 0) {
         if (fchmod(fd, 0600) || fstat(fd, &s)) code = open_error(path);
-        else return guard_make(path, fd, &s, out);
+        else return guard_keep(fresh, fd, &s, out);
         close(fd);
         return code;
     }
@@ -118,14 +116,19 @@ static int guard_open_locked(const char *path, int create, struct guard **out) {
     if (fstat(fd, &s)) return open_error(path);
     /* From here on the descriptor stays open whatever happens, as its closing would
      * drop the locks of an application that uses the same file. */
-    if ((code = guard_make(path, fd, &s, out)) < 0) return code;
+    guard_keep(fresh, fd, &s, out);
     return header_check(fd, path);
 }
 
 int guard_open(const char *path, int create, struct guard **out) {
+    *out = NULL;
+    /* First, as a descriptor that nobody keeps could not be closed again. */
+    struct guard *fresh = calloc(1, sizeof *fresh);
+    if (!fresh) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
     pthread_mutex_lock(&guards_mutex);
-    int code = guard_open_locked(path, create, out);
+    int code = guard_open_locked(path, create, fresh, out);
     pthread_mutex_unlock(&guards_mutex);
+    if (*out != fresh) free(fresh);
     return code;
 }
 
