@@ -149,8 +149,7 @@ int embq_ping(embq_ref broker, int timeout_ms) {
     return barrier(broker_of(broker), 0, timeout_ms);
 }
 
-/* The first failure that nobody awaited, once. */
-static int unawaited_take(struct broker *b) {
+int unawaited_take(struct broker *b) {
     struct engine *e = b->engine;
     pthread_mutex_lock(&e->mutex);
     int code = b->first_failure;

@@ -269,8 +269,9 @@ void engine_leave(struct engine *e) {
 
 /* ---- closing ---- */
 
-/* All that this broker staged, stored; then nothing of it waits any more. */
-static int broker_end(struct broker *b) {
+/* All that this broker staged, stored; then nothing of it waits any more. The text of a
+ * code is left in `text`. */
+static int broker_end(struct broker *b, char text[EMBQ_TEXT_SIZE]) {
     struct engine *e = b->engine;
     int code = 0;
     /* In the middle of another thread's fork it only looks detached. */
@@ -283,11 +284,14 @@ static int broker_end(struct broker *b) {
         while (code == EMBQ_INTERRUPTED)
             code = (int)embq_resume(); /* its handler runs later */
     }
+    if (code < 0) snprintf(text, EMBQ_TEXT_SIZE, "%s", error_text());
     pthread_mutex_lock(&e->mutex);
     ATOMIC_STORE(&b->closed, 1);
     error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path);
     ring_fail(e, b, EMBQ_CLOSED, 1);
     ring_unlock(e);
+    if (code == 0 && (code = unawaited_take(b)) < 0) /* of a flush that was not made */
+        snprintf(text, EMBQ_TEXT_SIZE, "%s", error_text());
     return code;
 }
 
@@ -306,10 +310,9 @@ static void engine_wait_for_calls(struct engine *e) {
 int embq_close(embq_ref broker) {
     struct broker *b = broker_of(broker);
     struct engine *e = b->engine;
-    char text[sizeof b->first_error] = "";
+    char text[EMBQ_TEXT_SIZE] = "";
     if (b->closed) return 0;
-    int code = broker_end(b);
-    if (code < 0) snprintf(text, sizeof text, "%s", error_text());
+    int code = broker_end(b, text);
     pthread_mutex_lock(&registry_mutex);
     if (--e->refs == 0 && e->attached) {
         engine_wait_for_calls(e);

@@ -289,6 +289,11 @@ extern int fork_generation;
 int engine_enter(struct broker *b);
 void engine_leave(struct engine *e);
 
+/* ---- calls.c ---- */
+
+/* The first failure of a staged operation that nobody awaited, once; else 0. */
+int unawaited_take(struct broker *b);
+
 /* A flag of OP_CLAIM beside the public ones: a prefetch never takes a suspect. */
 #define CLAIM_NO_SUSPECT 0x100
 

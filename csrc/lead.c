@@ -312,11 +312,15 @@ void lead_group(struct engine *e, int wait) {
 }
 
 static int wal_sync(int fd) {
+    int result;
+    do {
 #ifdef F_FULLFSYNC
-    return fcntl(fd, F_FULLFSYNC);
+        result = fcntl(fd, F_FULLFSYNC);
 #else
-    return fdatasync(fd);
+        result = fdatasync(fd);
 #endif
+    } while (result && errno == EINTR); /* some file systems let a signal end it */
+    return result;
 }
 
 void lead_sync(struct engine *e) {

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -49,8 +50,13 @@ enum { COUNT, KILL, FAIL, SHORT, DELAY, STOP };
 
 static struct {
     atomic_int calls, action;
-    atomic_long first, last, argument, seen;
+    atomic_long first, last, every, argument, seen;
 } plan;
+
+static struct {
+    atomic_int on;
+    atomic_long count;
+} live; /* memory of the core and of SQLite */
 
 static struct {
     atomic_int on;
@@ -110,6 +116,7 @@ static int met(int call) {
     if (!(plan.calls & call)) return 0;
     long number = atomic_fetch_add(&plan.seen, 1) + 1;
     if (number < plan.first || number > plan.last) return 0;
+    if ((number - plan.first) % plan.every) return 0;
     switch (plan.action) {
     case KILL:
         syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
@@ -208,7 +215,14 @@ PUBLIC ssize_t write(int fd, const void *bytes, size_t size) {
 }
 
 PUBLIC ssize_t pread64(int fd, void *bytes, size_t size, off64_t offset) {
-    if (on_file(fd)) FAIL_IF_MET(PREAD, -1);
+    if (on_file(fd)) {
+        int error = met(PREAD);
+        if (error > 0) {
+            errno = error;
+            return -1;
+        }
+        if (error < 0 && size > 1) size /= 2;
+    }
     return (ssize_t)syscall(SYS_pread64, fd, bytes, size, offset);
 }
 
@@ -311,8 +325,19 @@ PUBLIC int close(int fd) {
     return (int)syscall(SYS_close, fd);
 }
 
+/* Locks may be refused; letting go of one never fails. */
+static int lets_go(int command, const void *argument) {
+    int locks = command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK ||
+                command == F_OFD_SETLKW;
+    return locks && ((const struct flock *)argument)->l_type == F_UNLCK;
+}
+
 static int do_fcntl(int fd, int command, void *argument) {
-    if (on_file(fd)) FAIL_IF_MET(FCNTL, -1);
+    int error = on_file(fd) ? met(FCNTL) : 0;
+    if (error > 0 && !lets_go(command, argument)) {
+        errno = error;
+        return -1;
+    }
     return (int)syscall(SYS_fcntl, fd, command, argument);
 }
 
@@ -333,7 +358,11 @@ PUBLIC int fcntl64(int fd, int command, ...) {
 }
 
 PUBLIC int flock(int fd, int operation) {
-    if (on_file(fd)) FAIL_IF_MET(FLOCK, -1);
+    int error = on_file(fd) ? met(FLOCK) : 0;
+    if (error > 0 && operation != LOCK_UN) {
+        errno = error;
+        return -1;
+    }
     return (int)syscall(SYS_flock, fd, operation);
 }
 
@@ -356,8 +385,13 @@ PUBLIC long syscall(long number, ...) {
     long a[6];
     for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
     va_end(list);
-    if (number == SYS_futex && from_core(__builtin_return_address(0)))
-        FAIL_IF_MET(FUTEX, -1);
+    if (number == SYS_futex && from_core(__builtin_return_address(0))) {
+        int error = met(FUTEX), wakes = (a[1] & FUTEX_CMD_MASK) != FUTEX_WAIT_BITSET;
+        if (error > 0 && !wakes) { /* a wake has no reason to fail */
+            errno = error;
+            return -1;
+        }
+    }
     return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
@@ -379,24 +413,47 @@ PUBLIC int pthread_mutex_unlock(pthread_mutex_t *mutex) {
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *old, size_t size);
+extern void __libc_free(void *memory);
 
 #define FAIL_MALLOC                                                      \
     if ((plan.calls & MALLOC) && from_core(__builtin_return_address(0))) \
     FAIL_IF_MET(MALLOC, NULL)
 
+#define COUNT_LIVE(by)                                     \
+    if (live.on && from_core(__builtin_return_address(0))) \
+    atomic_fetch_add(&live.count, by)
+
 PUBLIC void *malloc(size_t size) {
     FAIL_MALLOC;
-    return __libc_malloc(size);
+    void *memory = __libc_malloc(size);
+    if (memory) COUNT_LIVE(1);
+    return memory;
 }
 
 PUBLIC void *calloc(size_t count, size_t size) {
     FAIL_MALLOC;
-    return __libc_calloc(count, size);
+    void *memory = __libc_calloc(count, size);
+    if (memory) COUNT_LIVE(1);
+    return memory;
 }
 
 PUBLIC void *realloc(void *old, size_t size) {
     FAIL_MALLOC;
-    return __libc_realloc(old, size);
+    void *memory = __libc_realloc(old, size);
+    if (memory && !old) COUNT_LIVE(1);
+    return memory;
+}
+
+PUBLIC char *strdup(const char *text) {
+    FAIL_MALLOC;
+    char *memory = __libc_malloc(strlen(text) + 1);
+    if (memory) COUNT_LIVE(1);
+    return memory ? strcpy(memory, text) : NULL;
+}
+
+PUBLIC void free(void *memory) {
+    if (memory) COUNT_LIVE(-1);
+    __libc_free(memory);
 }
 
 /* ---- the controls ---- */
@@ -424,9 +481,12 @@ PUBLIC int rig_watch(const char *prefix) {
     return range_count;
 }
 
-/* From now on count these calls; from the `first` to the `last` of them, act. */
-PUBLIC void rig_arm(int calls, int action, long first, long last, long argument) {
+/* From now on count these calls; from the `first` to the `last` of them, act, on one in
+ * `every`. */
+PUBLIC void rig_arm(int calls, int action, long first, long last, long every,
+                    long argument) {
     plan.calls = 0;
+    plan.every = every;
     plan.action = action;
     plan.first = first;
     plan.last = last;
@@ -438,6 +498,17 @@ PUBLIC void rig_arm(int calls, int action, long first, long last, long argument)
 /* How many of the armed calls there were. */
 PUBLIC long rig_seen(void) {
     return plan.seen;
+}
+
+/* From now on count what the core and SQLite allocate and free. */
+PUBLIC void rig_count_live(void) {
+    live.count = 0;
+    live.on = 1;
+}
+
+/* How many of their allocations since then are not freed. */
+PUBLIC long rig_live(void) {
+    return live.count;
 }
 
 /* One in so many calls, mutexes too, sleeps up to so long; 0 ends it. */

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import os
 import pickle
 import shutil
@@ -60,7 +61,7 @@ class Rig:
         import embq._native  # noqa: F401, PLC0415  (its code must be there to be found)
 
         self._c = ctypes.PyDLL(None)
-        self._c.rig_seen.restype = ctypes.c_long
+        self._c.rig_seen.restype = self._c.rig_live.restype = ctypes.c_long
         if self._c.rig_watch(os.fsencode(watched)) < 2:
             text = "the core's or SQLite's code was not found in this process"
             raise RuntimeError(text)
@@ -72,31 +73,42 @@ class Rig:
         first: int = 1,
         last: int | None = None,
         argument: int = 0,
+        every: int = 1,
     ) -> None:
         """Count these calls anew, and act on the `first` to the `last` of them.
 
         Args:
             calls: Names of CALLS, one or several.
-            action: COUNT, KILL, FAIL (argument: errno), SHORT (writes half), DELAY
-                (argument: microseconds), STOP (SIGSTOP to itself).
+            action: COUNT, KILL, FAIL (argument: errno), SHORT (writes or reads half),
+                DELAY (argument: microseconds), STOP (SIGSTOP to itself).
             first: Which call is the first to be acted on, from 1.
             last: Which one is the last; None: the first alone; FOREVER.
             argument: See action.
+            every: Act on each such one from the first on.
         """
         names = [calls] if isinstance(calls, str) else calls
         bits = functools.reduce(lambda bits, name: bits | CALLS[name], names, 0)
-        values = [action, first, first if last is None else last, argument]
+        values = [action, first, first if last is None else last, every, argument]
         self._c.rig_arm(ctypes.c_int(bits), *map(ctypes.c_long, values))
 
     def disarm(self) -> int:
         """Act no more; return how many of the armed calls there were."""
         seen: int = self._c.rig_seen()
-        self._c.rig_arm(0, COUNT, *map(ctypes.c_long, (1, 1, 0)))
+        self._c.rig_arm(0, COUNT, *map(ctypes.c_long, (1, 1, 1, 0)))
         return seen
 
     def seen(self) -> int:
         """Return how many of the armed calls there were so far."""
         count: int = self._c.rig_seen()
+        return count
+
+    def count_live(self) -> None:
+        """Count from now on what the core and SQLite allocate and free."""
+        self._c.rig_count_live()
+
+    def live(self) -> int:
+        """Return how many of these allocations are not freed."""
+        count: int = self._c.rig_live()
         return count
 
     def stir(self, seed: int, one_in: int = 20, most_us: int = 200) -> None:
@@ -211,4 +223,6 @@ if __name__ == "__main__":
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     import importlib
 
+    # Else it would warn of the WAL-reset bug, in each run again.
+    logging.getLogger("embq").setLevel(logging.ERROR)
     _serve(Connection(int(sys.argv[1])), importlib.import_module(sys.argv[2]))
