@@ -79,8 +79,7 @@ static int channel_read(struct engine *e, struct channel *c) {
     if (channel_read_tail(e, c) < 0) return -1;
 
     s = statement_ints(e, ST_SUBSCRIPTION_READ, 0, INTS(c->id));
-    found = statement_step(e, s);
-    if (found <= 0) return found;
+    if (statement_step(e, s) <= 0) return storage_corrupt(e);
     int column = 0;
     int64_t *counters[] = {&c->sub.removed, &c->sub.removed_bytes, &c->sub.in_flight,
                            &c->sub.waiting, &c->sub.delivered,     &c->sub.redelivered,
@@ -223,7 +222,7 @@ int64_t channel_declare(struct engine *e, struct op *op) {
     }
     if (id < 0) return id;
     struct channel *c = channel_get(e, id);
-    if (!c) return -1;
+    if (!c) return storage_corrupt(e); /* its name is there, and its row is not */
     op->out.size = 0;
     options_pack(&c->options, &op->out);
     op->count = 1;
@@ -267,7 +266,7 @@ int channels_jump(struct engine *e, int64_t by) {
     int64_t id = 0;
     while ((id = statement_int(e, ST_CHANNEL_AFTER, 0, INTS(id), 0)) > 0) {
         struct channel *c = channel_get(e, id);
-        if (!c) return -1;
+        if (!c) return storage_corrupt(e);
         c->next_sequence += by;
         c->removes = 1;
     }

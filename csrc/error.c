@@ -41,6 +41,7 @@ static int code_of(int result) {
 
 int error_sqlite(sqlite3 *db, int result, const char *what) {
     int extended = db ? sq.extended_errcode(db) : result;
+    if ((extended & 0xff) != (result & 0xff)) extended = result; /* found by us */
     int cause = db ? sq.system_errno(db) : 0;
     /* sqlite3_errmsg() may quote a value of a constraint; sqlite3_errstr() never does.
      */

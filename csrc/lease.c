@@ -17,8 +17,8 @@ static int leased_read(struct engine *e, sqlite3_stmt *s, struct channel **c,
     sq.reset(s);
     *c = channel_of_subscription(e, subscription);
     if (*c) found = delivery_read(e, *c, message, d);
-    if ((!*c || found == 0) && !e->storage_error) e->storage_error = SQLITE_CORRUPT;
-    return e->storage_error ? -1 : 1;
+    if (!*c || found == 0) return storage_corrupt(e);
+    return found;
 }
 
 /* The run whose lease ends first, flushed ones only through the cache: NULL when none.
@@ -75,7 +75,8 @@ static int runs_end(struct engine *e, enum statement which, int64_t owner) {
     if (more < 0) return -1;
     for (int i = 0; i < count; i++) {
         struct run *r = run_get(e, ids[i]);
-        if (!r || run_expire(e, r) < 0) return -1;
+        if (!r) return storage_corrupt(e); /* found by the search, but not by its id */
+        if (run_expire(e, r) < 0) return -1;
     }
     return count;
 }

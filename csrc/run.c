@@ -124,7 +124,7 @@ static struct run *run_read(struct engine *e, int64_t id) {
     sq.reset(s);
     struct channel *c = sound ? channel_of_subscription(e, subscription) : NULL;
     if (!c) {
-        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT;
+        storage_corrupt(e);
         return NULL;
     }
     struct run *r = run_make(e, c, id, first, last, 0);

@@ -256,6 +256,10 @@ static int failed(struct engine *e, int result) {
     return -1;
 }
 
+int storage_corrupt(struct engine *e) {
+    return failed(e, SQLITE_CORRUPT);
+}
+
 sqlite3_stmt *statement(struct engine *e, enum statement which, int shard) {
     int result = SQLITE_OK;
     if (e->storage_error) return NULL; /* the group is lost: touch nothing more */

@@ -32,6 +32,12 @@ static int reading_step(struct reading *r, sqlite3_stmt *s) {
     return 0;
 }
 
+/* What was read contradicts itself. Returns 0. */
+static int reading_corrupt(struct reading *r) {
+    if (!r->result) r->result = SQLITE_CORRUPT;
+    return 0;
+}
+
 static int reading_begin(struct reading *r, struct broker *b) {
     *r = (struct reading){b, b->engine, SQLITE_OK};
     for (;;) {
@@ -86,7 +92,7 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
         sq.reset(s);
     }
     s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
-    if (!reading_step(r, s)) return 0;
+    if (!reading_step(r, s)) return reading_corrupt(r);
     n->subscription = sq.column_int64(s, 0);
     n->cursor = sq.column_int64(s, 1 + LANE);
     int64_t *after[] = {&n->removed, &n->removed_bytes, &n->in_flight, &n->waiting};
