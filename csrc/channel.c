@@ -97,6 +97,7 @@ static int channel_read(struct engine *e, struct channel *c) {
 }
 
 struct channel *channel_get(struct engine *e, int64_t id) {
+    if (!channel_is_possible(id)) return NULL;
     struct channel *c = channel_slot(e, id);
     if (!c || (c->epoch != e->epoch && channel_read(e, c) <= 0)) return NULL;
     if (c->used != e->transaction) {
@@ -109,7 +110,7 @@ struct channel *channel_get(struct engine *e, int64_t id) {
 
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription) {
     int64_t id = statement_int(e, ST_SUBSCRIPTION_CHANNEL, 0, INTS(subscription), 0);
-    return id ? channel_get(e, id) : NULL;
+    return channel_get(e, id);
 }
 
 int64_t channel_find(struct engine *e, const char *name, size_t size) {
@@ -120,6 +121,7 @@ int64_t channel_find(struct engine *e, const char *name, size_t size) {
     if (found > 0) {
         id = sq.column_int64(s, 0);
         sq.reset(s);
+        if (!channel_is_possible(id)) return storage_corrupt(e);
     }
     return found < 0 ? -1 : id;
 }
@@ -140,7 +142,7 @@ static void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
 int64_t channel_create(struct engine *e, const char *name, size_t size,
                        const struct options *o) {
     int64_t id = statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, -1);
-    if (id < 0) return -1;
+    if (id < 1) return storage_corrupt(e); /* or failed already */
     if (id >= EMBQ_CHANNELS_MAX)
         return error_set(EMBQ_LIMIT_REACHED,
                          "the file has all %lld channels that it can have",

@@ -52,8 +52,17 @@ static inline int64_t message_channel(int64_t id) {
     return id >> (EMBQ_LANE_BITS + EMBQ_SEQUENCE_BITS);
 }
 
+/* Whether a channel can have this number. A caller's may be any; 0 is none. */
+static inline int channel_is_possible(int64_t id) {
+    return id > 0 && id < EMBQ_CHANNELS_MAX;
+}
+
+static inline unsigned wake_class(int64_t channel) {
+    return (uint64_t)channel % EMBQ_WAKE_BITS;
+}
+
 static inline uint32_t wake_bit(int64_t channel) {
-    return (uint32_t)1 << (channel % EMBQ_WAKE_BITS);
+    return (uint32_t)1 << wake_class(channel);
 }
 
 /* ---- the file's state, remembered ---- */

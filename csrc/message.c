@@ -171,7 +171,9 @@ static struct channel *grave(struct engine *e, const struct channel *c) {
         if (!e->storage_error) e->storage_error = SQLITE_FULL;
         return NULL;
     }
-    return channel_get(e, id);
+    struct channel *to = channel_get(e, id);
+    if (!to) storage_corrupt(e);
+    return to;
 }
 
 int64_t message_bury(struct engine *e, struct channel *c, int64_t id,

@@ -174,7 +174,7 @@ void ring_finish(struct engine *e, struct op *op) {
     ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the word before the look at who waits */
     if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) wake_later(&op->word);
-    if (e->watchers[op->channel % EMBQ_WAKE_BITS] == op) {
+    if (e->watchers[wake_class(op->channel)] == op) {
         watch_leave(e, op);
         futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
     }
@@ -284,7 +284,7 @@ static int ring_sleep(struct engine *e, struct op *op) {
     op->asleep = 1;
     parked = op->place == PLACE_PARKED && !e->stopping;
     if (parked) {
-        struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
+        struct op **watcher = &e->watchers[wake_class(op->channel)];
         if (!*watcher) *watcher = op;
         watches = *watcher == op;
         if (watches) ATOMIC_ADD(&e->watching, 1);

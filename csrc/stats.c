@@ -73,6 +73,7 @@ static const char *const total_names[] = {"delivered", "redelivered", "acked", "
                                           "rejected",  "expired",     "dead"};
 
 static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
+    if (!channel_is_possible(channel)) return 0;
     sqlite3_stmt *s = reading_ints(r, ST_CHANNEL_READ, 0, INTS(channel));
     if (!reading_step(r, s)) return 0;
     n->shard = sq.column_int64(s, 1) & (EMBQ_SHARDS - 1);
