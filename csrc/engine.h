@@ -25,6 +25,10 @@
 #define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
 /* At a new boot, or in a copy of the file. */
 #define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20)
+/* 100 years: with them a deadline still has room for the random part of a run's id. */
+#define EMBQ_DURATION_MAX_MS ((int64_t)36525 * 86400000)
+/* Of a counter in the file: sums of them stay in an int64. */
+#define EMBQ_COUNTER_MAX ((int64_t)1 << 61)
 #define EMBQ_RUN_IDS 1024
 #define EMBQ_RING_COUNT 65536
 #define EMBQ_RING_BYTES ((int64_t)64 << 20)
