@@ -25,8 +25,13 @@ static int leased_read(struct engine *e, sqlite3_stmt *s, struct channel **c,
  */
 static struct run *run_earliest(struct engine *e) {
     if (runs_flush(e) < 0) return NULL;
-    int64_t id = statement_int(e, ST_RUN_FIRST, 0, 0, NULL, 0);
-    return id ? run_get(e, id) : NULL;
+    sqlite3_stmt *s = statement(e, ST_RUN_FIRST, 0);
+    if (statement_step(e, s) <= 0) return NULL;
+    int64_t id = sq.column_int64(s, 0);
+    sq.reset(s);
+    struct run *r = run_get(e, id);
+    if (!r) storage_corrupt(e); /* found by the search, but not by its id */
+    return r;
 }
 
 int leases_expire(struct engine *e) {
