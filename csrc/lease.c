@@ -17,7 +17,8 @@ static int leased_read(struct engine *e, sqlite3_stmt *s, struct channel **c,
     sq.reset(s);
     *c = channel_of_subscription(e, subscription);
     if (*c) found = delivery_read(e, *c, message, d);
-    if (!*c || found == 0) return storage_corrupt(e);
+    /* An index can name what is not there, or is not leased: that would never end. */
+    if (!*c || found == 0 || (found > 0 && !d->owner)) return storage_corrupt(e);
     return found;
 }
 
@@ -92,8 +93,7 @@ static int rows_end(struct engine *e, enum statement which, int64_t owner) {
     for (; count < EMBQ_EXPIRE_STEP; count++) {
         struct channel *c;
         struct delivery d;
-        int found =
-            leased_read(e, statement_ints(e, which, 0, owner != 0, &owner), &c, &d);
+        int found = leased_read(e, statement_ints(e, which, 0, INTS(owner)), &c, &d);
         if (found < 0) return -1;
         if (found == 0) break;
         if (delivery_expire(e, c, &d) < 0) return -1;

@@ -219,7 +219,7 @@ static const char *const texts[STATEMENTS] = {
                            "where token is not null",
     [ST_DELIVERY_ALL_LEASED] = "select subscription, message\n"
                                "from embq_delivery\n"
-                               "where owner is not null\n"
+                               "where owner is not null and ?1 = 0\n"
                                "limit 1",
 };
 /* clang-format on */
