@@ -45,6 +45,7 @@ static const char *const table_names[] = {
 #define TABLES LENGTH(table_names)
 static struct table tables[TABLES];
 
+/* The corpus names them by number: more go to the end. */
 static const char *const schema_damages[] = {
     /* Triggers that undo or repeat what the core does. */
     "create trigger t before delete on embq_run begin select raise(ignore); end",
@@ -82,6 +83,22 @@ static const char *const schema_damages[] = {
     "pragma user_version = 77",
     "update embq_meta set schema_version = 99",
     "delete from embq_meta; insert into embq_meta values (2, 1, 1, '', 0, 0, 0)",
+    /* Indexes that hold what they say they do not. */
+    "drop index embq_delivery_leased; create index embq_delivery_leased on "
+    "embq_delivery(deadline_ms) where owner is not null or 1; pragma writable_schema = "
+    "on; update sqlite_schema set sql = replace(sql, ' or 1', '') where name = "
+    "'embq_delivery_leased'",
+    "drop index embq_delivery_owned; create index embq_delivery_owned on "
+    "embq_delivery(coalesce(owner, 1)) where owner is not null or 1; pragma "
+    "writable_schema = on; update sqlite_schema set sql = 'create index "
+    "embq_delivery_owned on embq_delivery(owner) where owner is not null' where name = "
+    "'embq_delivery_owned'",
+    "drop index embq_delivery_waiting; create index embq_delivery_waiting on "
+    "embq_delivery(subscription, lane, suspect, due_at_ms, message) where owner is "
+    "null "
+    "or 1; pragma writable_schema = on; update sqlite_schema set sql = replace(sql, ' "
+    "or "
+    "1', '') where name = 'embq_delivery_waiting'",
 };
 
 static sqlite3_stmt *prepare(sqlite3 *db, const char *format, ...) {
