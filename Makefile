@@ -13,19 +13,22 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 CC ?= cc
+# For each target.
+FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 VENV_READY := .venv/.ready
 CORE_READY := .venv/.core
 
 C_FILES := $(sort $(wildcard csrc/*.c))
 C_HEADERS := $(wildcard csrc/*.h)
-C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.[ch] tests/rig/*.c)
+C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.[ch] tests/rig/*.c \
+	tests/fuzz/*.[ch])
 DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
 	-Wstrict-prototypes -Werror
 
-.PHONY: help setup run test lint format types bench sanitize docs build clean
+.PHONY: help setup run test lint format types bench sanitize fuzz docs build clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -71,6 +74,9 @@ bench: $(CORE_READY)  ## Run the benchmarks
 
 sanitize: $(CORE_READY)  ## Run the C tests, ASan and UBSan on
 	$(BIN)/python -m pytest tests/test_c.py $(ARGS)
+
+fuzz: $(CORE_READY)  ## Fuzz the core; FUZZ_SECONDS=600: for longer
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
 docs: $(CORE_READY)  ## Check the docs: pasted output is true, examples run
 	@test -n "$(DOCS)" || { echo "there are no docs" >&2; exit 1; }

@@ -52,11 +52,9 @@ static int retry_take(struct claim *k, int64_t message) {
     struct engine *e = k->e;
     struct delivery d;
     int found = delivery_read(e, k->c, message, &d);
+    if (found > 0 && d.owner) return storage_corrupt(e); /* another has it */
     sqlite3_stmt *row = statement_ints(e, ST_MESSAGE_READ, k->c->shard, INTS(message));
-    if (found <= 0 || statement_step(e, row) <= 0) {
-        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT;
-        return -1;
-    }
+    if (found <= 0 || statement_step(e, row) <= 0) return storage_corrupt(e);
     d.receive_count++;
     d.token = token_new();
     d.deadline_ms = k->deadline_ms;

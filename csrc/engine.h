@@ -25,6 +25,10 @@
 #define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
 /* At a new boot, or in a copy of the file. */
 #define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20)
+/* 100 years: with them a deadline still has room for the random part of a run's id. */
+#define EMBQ_DURATION_MAX_MS ((int64_t)36525 * 86400000)
+/* Of a counter in the file: sums of them stay in an int64. */
+#define EMBQ_COUNTER_MAX ((int64_t)1 << 61)
 #define EMBQ_RUN_IDS 1024
 #define EMBQ_RING_COUNT 65536
 #define EMBQ_RING_BYTES ((int64_t)64 << 20)
@@ -52,8 +56,17 @@ static inline int64_t message_channel(int64_t id) {
     return id >> (EMBQ_LANE_BITS + EMBQ_SEQUENCE_BITS);
 }
 
+/* Whether a channel can have this number. A caller's may be any; 0 is none. */
+static inline int channel_is_possible(int64_t id) {
+    return id > 0 && id < EMBQ_CHANNELS_MAX;
+}
+
+static inline unsigned wake_class(int64_t channel) {
+    return (uint64_t)channel % EMBQ_WAKE_BITS;
+}
+
 static inline uint32_t wake_bit(int64_t channel) {
-    return (uint32_t)1 << (channel % EMBQ_WAKE_BITS);
+    return (uint32_t)1 << wake_class(channel);
 }
 
 /* ---- the file's state, remembered ---- */

@@ -63,6 +63,7 @@ static int code_of(int result, int extended, int cause) {
 
 int error_sqlite(sqlite3 *db, int result, const char *what) {
     int extended = db ? sq.extended_errcode(db) : result;
+    if ((extended & 0xff) != (result & 0xff)) extended = result; /* found by us */
     int cause = cause_of(db, extended), code = code_of(result, extended, cause);
     /* sqlite3_errmsg() may quote a value of a constraint; sqlite3_errstr() never does.
      */

@@ -169,11 +169,8 @@ void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delive
 
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id) {
     int64_t size = statement_int(e, ST_MESSAGE_SIZE, c->shard, INTS(id), -1);
-    if (size < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0) {
-        if (!e->storage_error)
-            e->storage_error = SQLITE_CORRUPT; /* a delivery of nothing */
-        return -1;
-    }
+    if (size < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)
+        return storage_corrupt(e); /* a delivery of nothing */
     c->dirty = 1;
     return size;
 }
@@ -194,7 +191,9 @@ static struct channel *grave(struct engine *e, const struct channel *c) {
         if (!e->storage_error) e->storage_error = SQLITE_FULL;
         return NULL;
     }
-    return channel_get(e, id);
+    struct channel *to = channel_get(e, id);
+    if (!to) storage_corrupt(e);
+    return to;
 }
 
 int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
@@ -218,10 +217,7 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
     sq.bind_int64(from, 6, b->first_at_ms);
     sq.bind_int64(from, 7, clock_wall_ms());
     sq.bind_text(from, 8, made, -1, SQLITE_STATIC);
-    if (statement_step(e, from) <= 0) {
-        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT;
-        return -1;
-    }
+    if (statement_step(e, from) <= 0) return storage_corrupt(e);
     sq.bind_int64(into, 1, message_id(to->id, EMBQ_LANE_DEFAULT, sequence));
     sq.bind_int64(into, 2, sq.column_int64(from, 0));
     sq.bind_int64(into, 3, sq.column_int64(from, 1));

@@ -171,7 +171,7 @@ void ring_finish(struct engine *e, struct op *op) {
     if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)
         claim_return(e, op);
     if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
-    int watches = e->watchers[op->channel % EMBQ_WAKE_BITS] == op;
+    int watches = e->watchers[wake_class(op->channel)] == op;
     int told_to = op->word == WORD_WATCH;
     ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the word before the look at who waits */
@@ -290,7 +290,7 @@ static int ring_sleep(struct engine *e, struct op *op) {
     op->asleep = 1;
     parked = op->place == PLACE_PARKED && !e->stopping;
     if (parked) {
-        struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
+        struct op **watcher = &e->watchers[wake_class(op->channel)];
         if (!*watcher) *watcher = op;
         watches = *watcher == op;
         if (watches) ATOMIC_ADD(&e->watching, 1);

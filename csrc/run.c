@@ -109,6 +109,18 @@ void run_set(struct run *r, int64_t message, enum member state) {
 
 /* ---- in the file ---- */
 
+/* How many members are held; -1 when one is in a state that there is not. */
+static int held_count(const struct run *r) {
+    int held = 0;
+    for (int64_t i = 0; i <= r->last - r->first; i++) {
+        enum member state = state_at(r->states, i);
+        if (state > MEMBER_LEFT) return -1;
+        held += state == MEMBER_HELD;
+    }
+    return held;
+}
+
+/* What the row says; NULL when there is none, or it is not what run_insert wrote. */
 static struct run *run_read(struct engine *e, int64_t id) {
     sqlite3_stmt *s = statement_ints(e, ST_RUN_READ, 0, INTS(id));
     if (statement_step(e, s) <= 0) return NULL;
@@ -117,13 +129,15 @@ static struct run *run_read(struct engine *e, int64_t id) {
     int64_t token = sq.column_int64(s, 6), claimed = sq.column_int64(s, 7);
     uint8_t states[EMBQ_RUN_IDS / 4];
     size_t size = (size_t)sq.column_bytes(s, 4);
-    int sound = last >= first && last - first < EMBQ_RUN_IDS &&
-                size == (size_t)(last - first) / 4 + 1;
-    if (sound) memcpy(states, sq.column_blob(s, 4), size);
+    int fits = size > 0 && size <= sizeof states;
+    if (fits) memcpy(states, sq.column_blob(s, 4), size);
     sq.reset(s);
-    struct channel *c = sound ? channel_of_subscription(e, subscription) : NULL;
-    if (!c) {
-        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT;
+    struct channel *c = fits ? channel_of_subscription(e, subscription) : NULL;
+    /* In the channel's range first: then their difference is no overflow. */
+    if (!c || id <= 0 || !channel_has_given_out(c, first) ||
+        !channel_has_given_out(c, last) || last < first ||
+        last - first >= EMBQ_RUN_IDS || size != (size_t)(last - first) / 4 + 1) {
+        storage_corrupt(e);
         return NULL;
     }
     struct run *r = run_make(e, c, id, first, last, 0);
@@ -133,9 +147,9 @@ static struct run *run_read(struct engine *e, int64_t id) {
     r->claimed_at_ms = claimed;
     memcpy(r->states, states, size);
     memcpy(r->stored, states, size);
-    for (int64_t i = 0; i <= last - first; i++)
-        r->held += state_at(states, i) == MEMBER_HELD;
-    return r;
+    r->held = held_count(r);
+    if (r->held < 0) storage_corrupt(e);
+    return e->storage_error ? NULL : r;
 }
 
 struct run *run_get(struct engine *e, int64_t id) {

@@ -229,7 +229,7 @@ static const char *const texts[STATEMENTS] = {
                            "where token is not null",
     [ST_DELIVERY_ALL_LEASED] = "select subscription, message\n"
                                "from embq_delivery\n"
-                               "where owner is not null\n"
+                               "where owner is not null and ?1 = 0\n"
                                "limit 1",
 };
 /* clang-format on */
@@ -264,6 +264,10 @@ sqlite3_stmt *statement_get(struct statement_cache *c, enum statement which, int
 static int failed(struct engine *e, int result) {
     if (!e->storage_error) e->storage_error = result;
     return -1;
+}
+
+int storage_corrupt(struct engine *e) {
+    return failed(e, SQLITE_CORRUPT);
 }
 
 sqlite3_stmt *statement(struct engine *e, enum statement which, int shard) {

@@ -90,6 +90,8 @@ int statement_run(struct engine *e, sqlite3_stmt *s);
 /* Bind integers and run; 0 or -1. */
 int statement_do(struct engine *e, enum statement which, int shard, int count,
                  const int64_t *values);
+/* What was read contradicts itself: the group fails with CORRUPT. Returns -1. */
+int storage_corrupt(struct engine *e);
 /* The first column of the first row, `otherwise` when there is none. */
 int64_t statement_int(struct engine *e, enum statement which, int shard, int count,
                       const int64_t *values, int64_t otherwise);

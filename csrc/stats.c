@@ -32,6 +32,12 @@ static int reading_step(struct reading *r, sqlite3_stmt *s) {
     return 0;
 }
 
+/* What was read contradicts itself. Returns 0. */
+static int reading_corrupt(struct reading *r) {
+    if (!r->result) r->result = SQLITE_CORRUPT;
+    return 0;
+}
+
 static int reading_begin(struct reading *r, struct broker *b) {
     *r = (struct reading){b, b->engine, SQLITE_OK};
     for (;;) {
@@ -66,13 +72,23 @@ struct counts {
 static const char *const total_names[] = {"delivered", "redelivered", "acked", "nacked",
                                           "rejected",  "expired",     "dead"};
 
+/* What can be added up, and makes no depth below 0, which would pass for a code. */
+static int counts_are_sound(const struct counts *n) {
+    const int64_t parts[] = {n->sent,          n->sent_bytes, n->removed,
+                             n->removed_bytes, n->in_flight,  n->waiting};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i] < 0 || parts[i] > EMBQ_COUNTER_MAX) return 0;
+    return n->in_flight + n->waiting <= n->sent - n->removed;
+}
+
 static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
+    if (!channel_is_possible(channel)) return 0;
     sqlite3_stmt *s = reading_ints(r, ST_CHANNEL_READ, 0, INTS(channel));
     if (!reading_step(r, s)) return 0;
-    n->shard = sq.column_int64(s, 1) & (EMBQ_SHARDS - 1);
+    n->shard = sq.column_int64(s, 1);
     sq.reset(s);
     s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
-    if (!reading_step(r, s)) return 0;
+    if (!reading_step(r, s)) return reading_corrupt(r);
     int column = 0;
     n->subscription = sq.column_int64(s, column++);
     n->next_sequence = sq.column_int64(s, column++);
@@ -84,6 +100,9 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
     for (int i = 0; i < 4; i++) *after[i] = sq.column_int64(s, column++);
     for (int i = 0; i < 7; i++) n->totals[i] = sq.column_int64(s, column++);
     sq.reset(s);
+    if (n->shard < 0 || n->shard >= EMBQ_SHARDS || n->next_sequence < 1 ||
+        n->next_sequence >= EMBQ_SEQUENCE_MAX)
+        return reading_corrupt(r);
     int64_t from = message_id(channel, LANE, n->next_sequence);
     int64_t to = message_id(channel, LANE, EMBQ_SEQUENCE_MAX - 1);
     s = reading_ints(r, ST_CHANNEL_TAIL, (int)n->shard, INTS(from, to));
@@ -95,7 +114,7 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
         n->sent_bytes = sq.column_int64(s, 1);
         sq.reset(s);
     }
-    return 1;
+    return counts_are_sound(n) ? 1 : reading_corrupt(r);
 }
 
 static int64_t gone(struct reading *r) {

@@ -14,6 +14,11 @@
 /* The channel as the file has it now; NULL when there is none (or storage failed). */
 struct channel *channel_get(struct engine *e, int64_t id);
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription);
+/* Whether this id can be one of its messages, as far as numbers tell. */
+static inline int channel_has_given_out(const struct channel *c, int64_t message) {
+    return message >= message_id(c->id, EMBQ_LANE_DEFAULT, 1) &&
+           message <= message_id(c->id, EMBQ_LANE_DEFAULT, c->next_sequence - 1);
+}
 /* By name: its id, 0 when there is none, -1. */
 int64_t channel_find(struct engine *e, const char *name, size_t size);
 /* Make a queue; its id or a code. */

@@ -46,7 +46,7 @@ int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us
 }
 
 void watch_leave(struct engine *e, struct op *op) {
-    struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
+    struct op **watcher = &e->watchers[wake_class(op->channel)];
     if (*watcher && *watcher != op)
         return; /* empty: the role was on its way to this one */
     *watcher = NULL;

@@ -242,11 +242,15 @@ class Judge:
     def check_tables(self) -> None:
         """Nothing is half made or leased; the application's tables are as they were."""
         assert self.number("select count(*) from embq_meta") == 1
-        assert self.number("select count(*) from embq_run") == 0
+        assert (
+            self.number("select count(*) from embq_state where states is not null") == 0
+        )
         leased = "select count(*) from embq_delivery where owner is not null"
         assert self.number(leased) == 0
         channels = self.ask("select id from embq_channel order by id")
-        assert channels == self.ask("select channel from embq_subscription order by 1")
+        assert channels == self.ask(
+            "select channel from embq_state where channel is not null order by 1"
+        )
         if self.application:
             check_application(self.sql)
 
