@@ -186,8 +186,10 @@ class Judge:
             states[name] = [state for state, _ in fitting]
             if len(fitting) == 1:
                 steps = fitting[0][1]
-                for step in self.account.open_steps(name):
-                    happened.append((step, name, any(one is step for one in steps)))
+                happened += [
+                    (step, name, any(one is step for one in steps))
+                    for step in self.account.open_steps(name)
+                ]
         check_units(happened)
         return states
 
