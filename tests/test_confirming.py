@@ -39,6 +39,11 @@ def test_nothing_is_synced_at_normal(stage: Stage, path: Path) -> None:
     assert set(stage.run("syncs", str(path), "normal").get().values()) == {0}
 
 
+def test_flush_waits_for_the_disk(stage: Stage, path: Path) -> None:
+    """At "full" `flush` returns when what was staged is synced, however slow that is."""
+    assert stage.run("flush_on_a_slow_disk", str(path)).get() == [True] * 3
+
+
 @pytest.mark.parametrize("verb", WRITES)
 def test_a_commit_that_fails_confirms_nothing(
     stage: Stage, path: Path, verb: str

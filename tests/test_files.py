@@ -3,6 +3,7 @@
 import importlib
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,53 @@ def test_ids_of_two_files_differ(path: Path) -> None:
             ids.add(broker.queue("q").send("x").id)
     assert len(ids) == 3
     assert len({one[16:] for one in ids}) == 1
+
+
+@pytest.mark.parametrize("what", ["a copy", "another boot"])
+def test_numbers_that_may_be_forgotten_are_passed_over(path: Path, what: str) -> None:
+    """CASES 14 and 51: where a number may have been seen outside, none comes again."""
+    with embq.open(path) as broker:
+        broker.queue("q").send("before")
+    before = path.read_bytes()
+    seen = []
+    for turn in range(2):
+        with embq.open(path) as broker:
+            queue = broker.queue("q")
+            seen.append({queue.send(number).id for number in range(5)})
+            assert queue.depth() == 6
+        if turn == 0 and what == "a copy":
+            path = path.with_name("copy.db")
+        path.write_bytes(before)  # what was sent since is forgotten
+        if what == "another boot":
+            reboot(path)
+    assert not seen[0] & seen[1]
+
+
+def test_after_a_reboot_no_lease_stands(path: Path, children: Children) -> None:
+    """CASE 51: whoever held a message before a reboot is dead: it is ready at once."""
+    children.run(
+        """
+        import os, sys, embq
+        queue = embq.open(sys.argv[1]).queue("q", visibility_timeout=100_000)
+        queue.send_many([1, 2, 3])
+        queue.receive_many(2), queue.receive()
+        print("held", flush=True)
+        os._exit(0)
+        """,
+        path,
+    )
+    reboot(path)
+    with embq.open(path) as broker:
+        queue = broker.queue("q")
+        stats = queue.stats()
+        assert (stats["in_flight"], stats["ready"]) == (0, 3)
+        taken = queue.receive()
+        assert taken is not None
+        assert taken.receive_count == 2
+
+
+def reboot(path: Path) -> None:
+    """Let the file be from another boot, as far as it knows."""
+    connection = sqlite3.connect(path)
+    with closing(connection), connection:
+        connection.execute("update embq_meta set boot_id = 'another'")

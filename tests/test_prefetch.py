@@ -44,3 +44,19 @@ def test_a_suspect_is_not_asked_for_ahead(broker: embq.Broker) -> None:
     assert seen == list(range(len(seen)))
     assert len(seen) >= 2 * AHEAD
     assert queue.stats()["redelivered"] == 1
+
+
+def test_given_back_out_of_order_is_not_counted(broker: embq.Broker) -> None:
+    """What a loop gives back behind another's claim has the count that it had."""
+    queue = broker.queue("q")
+    queue.send_many([0, 1, 2, 3])
+    for message in queue.messages(prefetch=4, wait=0):  # two at a time
+        message.ack()
+        behind = queue.receive_many(2)
+        break
+    assert [message.data for message in behind] == [2, 3]
+    again = queue.receive()
+    assert again is not None
+    assert (again.data, again.receive_count) == (1, 1)
+    assert queue.stats()["delivered"] == 4
+    assert queue.stats()["redelivered"] == 0

@@ -17,7 +17,7 @@
 #define EACH 300 /* messages of each sender */
 #define BATCH 8
 #define RESTS 6   /* as many as forks */
-#define CLOSES 10 /* under load */
+#define CLOSES 60 /* under load */
 
 static const char *path;
 static embq_ref normal, full;
@@ -335,7 +335,7 @@ static void close_under_load(void) {
         start(wait_until_closed, &closing),
         start(wait_until_closed, &closing),
     };
-    usleep(20000);
+    usleep(4000);
     CHECK(embq_close(closing) == 0);
     join(threads, sizeof threads / sizeof *threads);
     embq_broker_free(closing);

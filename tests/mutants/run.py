@@ -35,7 +35,7 @@ from tree import Tree
 MUTANTS: list[Mutant] = [*storing.MUTANTS, *delivering.MUTANTS, *living.MUTANTS]
 JOBS = 2
 LIMIT_S = 60.0
-HANG_S = 20.0  # what hangs by its table is given no longer
+HANG_S = 15.0  # what hangs by its table is given no longer
 # How a test says that embq is wrong, rather than that it could not be run.
 FINDS = re.compile(
     r"AssertionError|assert |Failed: |worker\.WorkerError|embq\.errors\.(?!Unsupported)"

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interpose import COUNT, FAIL, FOREVER, Rig
+from interpose import COUNT, DELAY, FAIL, FOREVER, Rig
 
 import embq
 
@@ -46,6 +46,19 @@ def syncs(path: str, durability: str) -> dict[str, int]:
             call()
             counts[name] = rig.disarm()
     return counts
+
+
+def flush_on_a_slow_disk(path: str) -> list[bool]:
+    """Tell which of some staged sends were done when flush returned."""
+    rig = Rig(Path(path))
+    with embq.open(path, durability="full") as broker:
+        queue = broker.queue("q")
+        rig.arm("fsync", DELAY, 1, FOREVER, 200_000)
+        tickets = [queue.send_nowait(number) for number in range(3)]
+        broker.flush()
+        done = [ticket.done() for ticket in tickets]
+        rig.disarm()
+    return done
 
 
 def failing(path: str, verb: str, call: str, number: int) -> list[str]:
