@@ -11,7 +11,7 @@ processes of a machine share, and the boot clock of the test, which leases live 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,8 @@ class History:
         self.sendings: dict[tuple[str, str], Sending] = {}
         self.handouts: dict[tuple[str, str], list[Handout]] = defaultdict(list)
         self.leavings: list[Event] = []
+        self.left: dict[str, int] = {}  # by process: when its leases ended for sure
+        self.deaths: Counter[str] = Counter()  # by queue: of its readers, unclosed
         self.stalls: list[Event] = []  # stopped for a while
         self.loops_left: dict[str, list[int]] = defaultdict(list)  # early; by queue
         self.stats: dict[str, list[dict[str, int]]] = defaultdict(list)
@@ -121,6 +123,7 @@ class History:
             self._add(event)
         for found in self.handouts.values():
             found.sort(key=lambda handout: handout.count)
+        self._note_leavings()
 
     def _add(self, event: Event) -> None:
         if event.phase == INVOKE:
@@ -139,8 +142,23 @@ class History:
             self.leavings.append(event)
         elif event.op == "stops":
             self.stalls.append(event)
+        elif event.op == "error":
+            self.problems.append(f"error: {event.process}: {event.fields['text']}")
         elif event.op == "stats":
             self.stats[event.fields["queue"]].append(event.fields)
+
+    def _note_leavings(self) -> None:
+        """Find when each process left: it closed, or its worker died."""
+        died = {e.fields["worker"]: e.at_us for e in self.leavings if e.op == "dies"}
+        closed = {e.process: e.at_us for e in self.leavings if e.op == "closes"}
+        for queue, readers in self.readers.items():
+            for process in readers:
+                worker = process.rpartition(".")[0]
+                if process in closed:
+                    self.left[process] = closed[process]
+                elif worker in died:
+                    self.left[process] = died[worker]
+                    self.deaths[queue] += 1
 
     def _add_send(self, event: Event) -> None:
         begun = self._calls[event.process, event.call]
