@@ -54,7 +54,7 @@ test: $(CORE_READY)  ## Run the tests; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: $(CORE_READY)  ## Chaos for an hour; SECONDS=600 for less
-	$(BIN)/python tests/rig/soak.py $(or $(SECONDS),3600) $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m rig.chaos_soak $(or $(SECONDS),3600) $(SEED)
 
 lint: $(VENV_READY)  ## Check style: Python with ruff, C with the compiler
 	$(BIN)/ruff check

@@ -1,15 +1,10 @@
 """The checkers of histories, on small histories written by hand."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "rig"))
-
-from history import FAIL, INFO, INVOKE, OK, UNKNOWN, Event, History, parse
-from judge import Rules, Verdict, judge
+from rig.history import FAIL, INFO, INVOKE, OK, UNKNOWN, Event, History, parse
+from rig.history_judge import Rules, Verdict, judge
 
 LEASE_MS = 1000
 COUNTERS = (

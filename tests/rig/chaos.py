@@ -1,5 +1,7 @@
-"""Chaos: processes that use one file in all ways, while others kill and stop them, move
-the clock, and treat the file as a plain database. What they saw is judged afterwards.
+"""Chaos: processes that use one file in all ways, in heavy weather.
+
+They are killed and stopped, the clock is moved, and others treat the file as a plain
+database. What they saw is judged afterwards:
 
     Chaos(folder, seed).run(seconds) -> Verdict
 
@@ -18,18 +20,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-from chaos_worker import BLOCK, LEASE_S, MAX_RECEIVES, ONCE, POISON, QUEUES, kills
 from clock import YEAR_MS, ClockFile
-from history import History
-from judge import Rules, Verdict, judge
-from recorder import Recorder, read
+from rig.chaos_roles import BLOCK, LEASE_S, MAX_RECEIVES, ONCE, POISON, QUEUES, kills
+from rig.history import History
+from rig.history_file import Recorder, read
+from rig.history_judge import Rules, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TESTS = Path(__file__).resolve().parent.parent
 TEAM = (
     "producer", "producer", "consumer", "consumer", "consumer", "ahead", "once",
     "victim", "victim", "poisoner", "foreign", "foreign",
@@ -171,7 +171,8 @@ class Chaos:
         if self.steady is None:
             places = [self.path, self.clock.path, self.samples]
             self.steady = subprocess.Popen(
-                [sys.executable, HERE / "steady.py", *map(str, places)],
+                [sys.executable, "-m", "rig.chaos_steady", *map(str, places)],
+                cwd=TESTS,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -203,15 +204,17 @@ class Chaos:
 
     def start(self, role: str, name: str) -> subprocess.Popen[bytes]:
         """Start a process; its stderr goes into a file."""
+        places = [self.path, self.histories, self.clock.path]
         if role == "foreign":
-            command = ["chaos_foreign.py", self.path, f"{self.seed} {name}"]
+            command = ["chaos_foreign", self.path, f"{self.seed} {name}"]
+        elif role in ("setup", "drain"):
+            command = ["chaos_drain", role, *places]
         else:
-            places = [self.path, self.histories, self.clock.path]
-            script = "chaos_worker.py" if role not in ("setup", "drain") else "drain.py"
-            command = [script, role, name, *places, self.seed]
+            command = ["chaos_worker", role, name, *places, self.seed]
         with (self.histories / f"{name}.err").open("wb") as errors:
             return subprocess.Popen(
-                [sys.executable, HERE / command[0], *map(str, command[1:])],
+                [sys.executable, "-m", f"rig.{command[0]}", *map(str, command[1:])],
+                cwd=TESTS,
                 stdin=subprocess.DEVNULL,
                 stderr=errors,
             )

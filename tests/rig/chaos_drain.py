@@ -1,5 +1,7 @@
-"""Before and after a round of chaos: declare the queues; take out what is left, and see
-that the file is sound. Started as a script: ROLE NAME PATH FOLDER CLOCK SEED."""
+"""Before and after a round of chaos: declaring the queues, and taking out what is left.
+
+Started as a module: setup|drain PATH FOLDER CLOCK.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-from chaos_worker import LEASE_S, MAX_RECEIVES, ONCE, QUEUES, RETRY, handed, place
 from clock import ClockFile
-from recorder import Recorder
+from rig.chaos_roles import LEASE_S, MAX_RECEIVES, ONCE, QUEUES, RETRY, place
+from rig.history_file import Recorder
 
 import embq
 from embq import _native
@@ -70,7 +69,7 @@ class Drain:
                     sys.exit(f"{queue.name} is not empty: {queue.stats()}")
                 continue
             for message in messages:
-                handed(self, call, message)
+                self.record.handed(call, message)
             at = [place(message) for message in messages]
             number = self.record.invoke("ack", messages=at)
             if queue.ack_many(messages) != len(messages):
@@ -109,6 +108,6 @@ class Drain:
 
 
 if __name__ == "__main__":
-    role, name, *places, _seed = sys.argv[1:]
-    drain = Drain(name, *map(Path, places))
+    role, *places = sys.argv[1:]
+    drain = Drain(role, *map(Path, places))
     drain.setup() if role == "setup" else drain.drain()

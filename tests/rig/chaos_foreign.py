@@ -1,5 +1,7 @@
-"""A process that is not embq: plain `sqlite3` on the file of a chaos run, doing what
-other programs do to a database. Started as a script: PATH SEED."""
+"""A process of a chaos run that is not embq: plain `sqlite3` on the file.
+
+It does what other programs do to a database. Started as a module: PATH SEED.
+"""
 
 from __future__ import annotations
 

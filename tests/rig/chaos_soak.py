@@ -1,6 +1,8 @@
-"""`make soak`: rounds of chaos on one file for an hour, each judged, and a process that
-lives through all of them, whose descriptors, threads and memory must stay flat, as must
-the file and its WAL. Usage: soak.py SECONDS [SEED]"""
+"""Soak: rounds of chaos on one file for an hour, each judged.
+
+The descriptors, threads and memory of a process that lives through all of them must
+stay flat, and so must the file and its WAL. Started as a module: SECONDS [SEED].
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos import Chaos
-from steady import flat, read_samples
+from rig.chaos import Chaos
+from rig.chaos_steady import flat, read_samples
 
 ROUND_S = 90.0
+
+
+def say(text: object) -> None:
+    """Tell how it goes."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -22,26 +30,26 @@ def main() -> None:
     seconds = float(sys.argv[1])
     seed = int(sys.argv[2]) if sys.argv[2:] else int.from_bytes(os.urandom(4))
     folder = Path(tempfile.mkdtemp(prefix="embq-soak-"))
-    print(f"{seconds:.0f} s of chaos, seed {seed}, in {folder}", flush=True)
+    say(f"{seconds:.0f} s of chaos, seed {seed}, in {folder}")
     chaos = Chaos(folder, seed)
     end, failed = time.monotonic() + seconds, False
     try:
         while (left := end - time.monotonic()) > 0:
             verdict = chaos.run(min(left, ROUND_S))
             numbers = ", ".join(f"{k} {n}" for k, n in sorted(verdict.numbers.items()))
-            print(f"round {chaos.rounds}: {numbers}", flush=True)
+            say(f"round {chaos.rounds}: {numbers}")
             if verdict.problems:
                 failed = True
-                print(verdict, flush=True)
+                say(verdict)
             else:
                 shutil.rmtree(chaos.histories)
     finally:
         chaos.close()
     samples = read_samples(chaos.samples)
+    say(f"{len(samples)} samples; the first {samples[0]}, the last {samples[-1]}")
     grown = flat(samples)
-    print(f"{len(samples)} samples; the first {samples[0]}, the last {samples[-1]}")
     for problem in grown:
-        print(f"NOT FLAT: {problem}")
+        say(f"NOT FLAT: {problem}")
     if failed or grown:
         sys.exit(f"failed; what was seen is in {folder}")
     shutil.rmtree(folder)

@@ -1,7 +1,7 @@
-"""A process that lives through all rounds of chaos on a file, and measures itself: what
-it opens it closes, so descriptors, threads and memory must stay as they are.
+"""A process that lives through all rounds of chaos on a file, and measures itself.
 
-Started as a script: PATH CLOCK SAMPLES. A line on stdin makes it rest, the next one go
+What it opens it closes, so descriptors, threads and memory must stay as they are.
+Started as a module: PATH CLOCK SAMPLES. A line on stdin makes it rest, the next one go
 on; it answers each with a line. `flat` judges the samples.
 """
 
@@ -110,8 +110,8 @@ class Steady:
         sizes: dict[str, Any] = {
             "wal": Path(f"{self.path}-wal").stat().st_size,
             "file": self.path.stat().st_size,
-            "descriptors": len(os.listdir("/proc/self/fd")),
-            "threads": len(os.listdir("/proc/self/task")),
+            "descriptors": len([*Path("/proc/self/fd").iterdir()]),
+            "threads": len([*Path("/proc/self/task").iterdir()]),
         }
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         sizes["resident"] = pages * os.sysconf("SC_PAGE_SIZE")
@@ -137,7 +137,8 @@ class Steady:
         for word in ("rests", "goes on"):
             if not sys.stdin.readline():
                 return False
-            print(word, flush=True)
+            sys.stdout.write(f"{word}\n")
+            sys.stdout.flush()
         return True
 
 

@@ -5,7 +5,8 @@ Each process appends to a file of its own, one line an event: a call's `invoke` 
 an end, too), and what it was told meanwhile. Times are CLOCK_MONOTONIC, which all
 processes of a machine share, and the boot clock of the test, which leases live by.
 
-`History` makes sends, hand-outs and settlements of the events; rules.py judges them.
+`History` makes sends, hand-outs and settlements of the events; history_judge.py judges
+them.
 """
 
 from __future__ import annotations
@@ -134,12 +135,16 @@ class History:
             self._add_handout(event)
         elif event.op in SETTLEMENTS:
             self._add_settlement(event)
-        elif event.op == "receive" and event.phase == INVOKE:
+        elif event.op in LEAVINGS:
+            self.leavings.append(event)
+        else:
+            self._add_other(event)
+
+    def _add_other(self, event: Event) -> None:
+        if event.op == "receive" and event.phase == INVOKE:
             self.readers[event.fields["queue"]].add(event.process)
         elif event.op == "leaves":
             self.loops_left[event.fields["queue"]].append(event.at_us)
-        elif event.op in LEAVINGS:
-            self.leavings.append(event)
         elif event.op == "stops":
             self.stalls.append(event)
         elif event.op == "error":
@@ -196,8 +201,8 @@ class History:
             return
         made = self._settlements[event.process, event.call] = []
         for queue, name, count in event.fields["messages"]:
-            # The last one: a message may come twice with one count, which rules.py
-            # tells.
+            # The last one: should it come twice with one count, that is a problem told
+            # elsewhere.
             handout = next(
                 handout
                 for handout in reversed(self.handouts[queue, name])

@@ -1,5 +1,7 @@
-"""Writing histories: one file a process, one `write` an event, so that a kill tears no
-more than the last line."""
+"""Histories in files: one of each process, one `write` an event.
+
+So a kill tears no more than the last line.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,14 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from history import INFO, INVOKE, Event, parse
+from rig.history import INFO, INVOKE, Event, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from clock import ClockFile
+
+    from embq import Message
 
 SUFFIX = ".history"
 
@@ -42,6 +46,13 @@ class Recorder:
     def note(self, op: str, **fields: Any) -> None:
         """Write down what is no call."""
         self.write(INFO, op, **fields)
+
+    def handed(self, call: int, message: Message) -> None:
+        """Write down what was handed out, before anything is done with it."""
+        fields = {"id": message.id, "count": message.receive_count}
+        if message.history:
+            fields["history"] = message.history
+        self.write(INFO, "handout", call, name=message.data, **fields)
 
     def close(self) -> None:
         """Close the file."""

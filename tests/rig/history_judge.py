@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from history import FAIL, OK, UNKNOWN, Handout, History, Settlement
+from rig.history import FAIL, OK, UNKNOWN, Handout, History, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
