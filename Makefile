@@ -28,7 +28,7 @@ DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
 	-Wstrict-prototypes -Werror
 
-.PHONY: help setup run test lint format types bench sanitize fuzz docs build clean
+.PHONY: help setup run test soak fuzz lint format types bench sanitize docs build clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,9 @@ run: $(CORE_READY)  ## Run the main job; FILE=events.jsonl: on these events
 
 test: $(CORE_READY)  ## Run the tests; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(CORE_READY)  ## Chaos for an hour; SECONDS=600 for less
+	PYTHONPATH=tests $(BIN)/python -m rig.chaos_soak $(or $(SECONDS),3600) $(SEED)
 
 lint: $(VENV_READY)  ## Check style: Python with ruff, C with the compiler
 	$(BIN)/ruff check
