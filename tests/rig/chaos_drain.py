@@ -19,7 +19,7 @@ from embq import _native
 
 PATIENCE_S = 60.0
 BATCH = 500
-EMPTY = ("embq_messages", "embq_run", "embq_delivery")
+EMPTY = ("embq_messages", "embq_state where states is not null", "embq_delivery")
 LIVE = 2  # this process, and the steady one that rests
 
 
