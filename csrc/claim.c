@@ -136,12 +136,16 @@ static int64_t retries_claim(struct claim *k) {
 static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t token,
                         int64_t *ids, uint32_t *sizes) {
     struct engine *e = k->e;
-    sqlite3_stmt *s = statement_ints(e, ST_MESSAGE_RANGE, k->c->shard,
-                                     INTS(new_first(k->c), new_last(k->c), most));
-    int64_t count = 0;
+    int64_t count = 0, previous = new_first(k->c), last = new_last(k->c);
+    sqlite3_stmt *s =
+        statement_ints(e, ST_MESSAGE_RANGE, k->c->shard, INTS(previous, last, most));
     int more;
     while ((more = statement_step(e, s)) > 0) {
         int64_t id = sq.column_int64(s, 0);
+        /* A damaged page can hold ids out of order, which are no places in a run. */
+        if (id <= previous || id > last) storage_corrupt(e);
+        if (e->storage_error) break;
+        previous = id;
         if (count && id - ids[0] >= EMBQ_RUN_IDS) break;
         const struct delivered given = {run, token_of_member(token, id), id, 1};
         message_pack(e, s, &given, k->op);
@@ -150,7 +154,7 @@ static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t toke
         if (k->op->out.size > EMBQ_BATCH_BYTES || k->op->out.failed) break;
     }
     if (more > 0) sq.reset(s);
-    return more < 0 ? -1 : count;
+    return more < 0 || e->storage_error ? -1 : count;
 }
 
 static int new_auto_ack(struct claim *k, const int64_t *ids, const uint32_t *sizes,
