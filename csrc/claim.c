@@ -198,17 +198,31 @@ static int64_t min_wait(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* Then all that the counters count must be held, or wait for a time to come: a damaged
+ * file must not pass for an empty one. `due`: the first one to come. */
+static int emptiness_check(struct claim *k, int64_t due) {
+    const struct subscription *u = &k->c->sub;
+    int none_waits = due == INT64_MAX && !k->op->suspect_due && !suspect_in_flight(k);
+    int none_is_held = k->e->next_deadline_ms == INT64_MAX;
+    if (k->c->sent - u->removed != u->in_flight + u->waiting ||
+        (u->waiting && none_waits) || (u->in_flight && none_is_held))
+        return storage_corrupt(k->e);
+    return 0;
+}
+
+/* How long, or -1. */
 static int64_t next_due_ms(struct claim *k) {
-    int64_t next = FAR_MS;
+    int64_t next = FAR_MS, due = INT64_MAX;
     if (k->e->next_deadline_ms != INT64_MAX)
         next = k->e->next_deadline_ms - k->now_ms; /* of any queue: it may be ours */
     if (k->c->sub.waiting) {
-        int64_t due = statement_int(k->e, ST_DELIVERY_NEXT_DUE, 0,
-                                    INTS(k->c->sub.id, LANE, 0, k->wall_ms), INT64_MAX);
+        due = statement_int(k->e, ST_DELIVERY_NEXT_DUE, 0,
+                            INTS(k->c->sub.id, LANE, 0, k->wall_ms), INT64_MAX);
         if (due != INT64_MAX) next = min_wait(next, due - k->wall_ms);
         if (suspect_in_flight(k))
             next = min_wait(next, k->e->suspect.deadline_ms - k->now_ms);
     }
+    if (emptiness_check(k, due) < 0) return -1;
     return next < 0 ? 0 : min_wait(next, FAR_MS);
 }
 
