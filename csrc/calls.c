@@ -107,6 +107,7 @@ long long embq_send_many(embq_ref broker, long long channel, const char *packed,
 int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int flags,
                embq_bytes *out) {
     int64_t code;
+    if (limit < 1) return error_set(EMBQ_INVALID_ARGUMENT, "a claim of %d", limit);
     struct broker *b = broker_of(broker);
     struct op *op = call_begin(b, OP_CLAIM, channel, 0, 0, -1, &code);
     if (!op) return (int)code;
@@ -120,11 +121,22 @@ int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int f
     return (int)call_run(b, op);
 }
 
+static int settle_check(int verb, int count, long long delay_ms) {
+    int least = verb == EMBQ_EXTEND ? 0 : -1;
+    if (verb >= EMBQ_ACK && verb <= EMBQ_GIVE_BACK && count >= 0 && delay_ms >= least &&
+        delay_ms <= EMBQ_DURATION_MAX_MS)
+        return 0;
+    return error_set(EMBQ_INVALID_ARGUMENT,
+                     "settling %d receipts by verb %d, with a delay of %lld ms", count,
+                     verb, delay_ms);
+}
+
 int embq_settle(embq_ref broker, long long channel, int verb, const char *receipts,
                 int count, long long delay_ms, const char *note, size_t note_size,
                 int timeout_ms) {
     int64_t code;
     struct broker *b = broker_of(broker);
+    if ((code = settle_check(verb, count, delay_ms)) < 0) return (int)code;
     size_t size = (size_t)count * EMBQ_RECEIPT_SIZE;
     struct op *op =
         call_begin(b, OP_SETTLE, channel, size, note_size, timeout_ms, &code);

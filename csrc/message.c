@@ -139,7 +139,7 @@ int64_t message_send(struct engine *e, struct op *op) {
     return first;
 }
 
-void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delivered *d,
+void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
                   struct op *claim) {
     struct packer *out = &claim->out;
     char made[PUBLIC_ID_SIZE + 1];
@@ -163,6 +163,7 @@ void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delive
     pack_raw(&claim->receipts, receipt, sizeof receipt);
     /* The blob first: asking for it may convert, and the size is of what it converted
      * to. */
+    if (sq.column_type(row, COL_BODY) != SQLITE_BLOB) storage_corrupt(e);
     const void *body = sq.column_blob(row, COL_BODY);
     pack_blob(out, body, (size_t)sq.column_bytes(row, COL_BODY));
 }
@@ -218,6 +219,10 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
     sq.bind_int64(from, 7, clock_wall_ms());
     sq.bind_text(from, 8, made, -1, SQLITE_STATIC);
     if (statement_step(e, from) <= 0) return storage_corrupt(e);
+    if (sq.column_type(from, 8) != SQLITE_BLOB) {
+        sq.reset(from);
+        return storage_corrupt(e);
+    }
     sq.bind_int64(into, 1, message_id(to->id, EMBQ_LANE_DEFAULT, sequence));
     sq.bind_int64(into, 2, sq.column_int64(from, 0));
     sq.bind_int64(into, 3, sq.column_int64(from, 1));

@@ -45,8 +45,8 @@ struct delivered {
     int64_t run, token, message, receive_count;
 };
 /* Append the row of a stepped MESSAGE_READ or MESSAGE_RANGE statement, and its receipt,
- * to the answer of a claim. */
-void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delivered *d,
+ * to the answer of a claim; a row without a body is noted as damage. */
+void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
                   struct op *claim);
 /* Delete one; its size, or -1. */
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id);

@@ -40,10 +40,10 @@ void pending_end(void) {
 
 /* ---- opening and closing ---- */
 
-void broker_open(int which) {
+void broker_open(int which, int64_t disk_reserve) {
     const char *path = paths[which == BROKERS - 1];
     if (boundary.brokers[which]) return;
-    checked(embq_open(path, which == 1 ? EMBQ_OPEN_FULL : 0, 5000, -1,
+    checked(embq_open(path, which == 1 ? EMBQ_OPEN_FULL : 0, 5000, disk_reserve,
                       &boundary.brokers[which]));
 }
 
@@ -104,7 +104,7 @@ static void boundary_run(const struct input *in) {
         file_clear(paths[i]);
         file_write(paths[i], file_empty());
     }
-    broker_open(0);
+    broker_open(0, -1);
     for (int i = 0; i < in->count; i++) {
         struct record r = input_record(in, i);
         call_run(in, &r);

@@ -64,7 +64,7 @@ extern struct boundary boundary;
 
 /* `code`, which must be one that may come here. */
 int64_t checked(int64_t code);
-void broker_open(int which);
+void broker_open(int which, int64_t disk_reserve);
 /* Free it, and before it what must not outlive it. */
 void broker_free(int which);
 /* No interrupted call is left of this thread. */

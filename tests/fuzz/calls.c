@@ -80,7 +80,8 @@ static void open_any(struct slice bytes, const struct record *r) {
     int made = r->c & 1 && !memchr(bytes.data, '/', bytes.size);
     snprintf(path, sizeof path, "%s%s%.*s", made ? folder : "", made ? "/any-" : "",
              (int)(bytes.size > 4200 ? 4200 : bytes.size), bytes.data);
-    int code = embq_open(path, (r->b & ~EMBQ_OPEN_CREATE) | made, 50, -1, &broker);
+    int code = embq_open(path, (r->b & ~EMBQ_OPEN_CREATE) | made, (int)r->v,
+                         input_number(r->a, r->v), &broker);
     CHECK((code == 0) == (broker != 0));
     CHECK(code_is_typed(code) || code == EMBQ_NO_SCHEMA);
     if (broker) embq_broker_free(broker);
@@ -223,8 +224,9 @@ static void consumer_open(int which, const struct record *r) {
     struct consumer_slot *c = &S.consumers[r->b % CONSUMERS];
     int prefetch = r->n & 1 ? r->c % 20 : int_of(r->c, r->v);
     if (c->ref) return;
-    c->ref = embq_consumer_open(S.brokers[which], channel_of(r), prefetch, r->c);
-    CHECK(c->ref);
+    embq_ref ref = embq_consumer_open(S.brokers[which], channel_of(r), prefetch, r->c);
+    if (checked(ref) < 0) return;
+    c->ref = ref;
     c->broker = which;
     c->channel = channel_of(r);
 }
@@ -332,7 +334,7 @@ void call_run(const struct input *in, const struct record *r) {
     struct slice bytes = input_bytes(in, r->n);
     if (which >= BROKERS) which = 0;
     switch (r->kind) {
-    case CALL_OPEN: broker_open(which); break;
+    case CALL_OPEN: broker_open(which, r->c & 1 ? input_number(r->b, r->v) : -1); break;
     case CALL_OPEN_ANY: open_any(bytes, r); break;
     case CALL_TICKET: ticket(r); break;
     case CALL_CONSUMER_NEXT:

@@ -18,6 +18,7 @@ static void database_prepare(void) {
     work = folder_path("work.db");
     copy = folder_path("copy.db");
     seeds_make(work);
+    tables_check(work);
 }
 
 static int beside_are_none(const char *path) {
@@ -68,9 +69,9 @@ static void database_run(const struct input *in) {
 
 /* Damages, those of values oftener, and verbs. */
 static const uint8_t kinds[] = {0,   1,   2,   3,   4,   5,   6,   6,   6,
-                                7,   7,   8,   9,   10,  11,  12,  13,  128,
-                                129, 130, 131, 132, 132, 133, 133, 134, 135,
-                                136, 137, 138, 139, 140, 141, 142, 143};
+                                7,   7,   8,   9,   10,  11,  12,  13,  14,
+                                128, 129, 130, 131, 132, 132, 133, 133, 134,
+                                135, 136, 137, 138, 139, 140, 141, 142, 143};
 
 const struct target database_target = {"database", database_prepare, database_run,
                                        kinds, LENGTH(kinds)};

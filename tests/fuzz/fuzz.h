@@ -132,9 +132,26 @@ void schema_loosen(struct image *database);
 /* ... and from here on the file claims again that it holds none. */
 void schema_tighten(struct image *database);
 
+/* ---- tables.c ---- */
+
+/* Rows of one kind: `which` of a table's, its key, and its columns. */
+struct rows {
+    const char *table, *key, *which;
+    int count;
+    const char *columns[24];
+};
+
+#define ROWS 9
+extern const struct rows rows[ROWS];
+/* SQL that makes tables, indexes, triggers and views what they were not. */
+#define SCHEMA_DAMAGES 28
+extern const char *const schema_damages[SCHEMA_DAMAGES];
+/* Every column of the file at `path` is named, and every one that is named is there. */
+void tables_check(const char *path);
+
 /* ---- damage.c ---- */
 
-#define DAMAGES 14
+#define DAMAGES 15
 /* Apply the records that are damages to the file at `path`; how many there were. */
 int damage_apply(const struct input *in, const char *path);
 

@@ -44,7 +44,7 @@ struct slice input_bytes(const struct input *in, uint32_t n) {
 
 int64_t input_number(uint8_t pick, int64_t v) {
     const int64_t century_ms = 3155760000000; /* the longest duration */
-    /* clang-format off: a table */
+    /* clang-format off */
     const int64_t numbers[] = {
         0,
         1,
