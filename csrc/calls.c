@@ -82,6 +82,7 @@ static struct op *send_begin(struct broker *b, enum op_kind kind, int64_t channe
     copy(op->bytes, body, body_size);
     copy(op->bytes + body_size, fields, fields_size);
     op->full = b->full != 0;
+    op->timed = timeout_ms >= 0;
     return op;
 }
 

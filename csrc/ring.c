@@ -88,6 +88,7 @@ int ring_take(struct engine *e, struct link *group) {
 
 static int give_role(struct op *op, enum op_word role) {
     if (!op->waiting || op->word != WORD_WAIT) return 0;
+    if (role == WORD_SYNC && op->timed) return 0;
     ATOMIC_STORE(&op->word, (uint32_t)role);
     if (op->asleep) futex_wake(&op->word, 1);
     return 1;
