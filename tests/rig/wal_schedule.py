@@ -163,7 +163,7 @@ class Keeper:
 
     def on_checkpoint(self, flags: int) -> None:
         """Have everything in the database before it begins."""
-        if flags & UNLOCK and self.kind == "last" and self.windows:
+        if flags & UNLOCK and self.windows:
             self.end()
         elif flags & LOCK and self.kind in ("held", "void") and not self.writing:
             self.complete_alone()
@@ -176,15 +176,18 @@ class Keeper:
         self.turn.acquire()
         self.application.complete()
 
+    def others_again(self) -> None:
+        """Let others send."""
+        if self.alone:
+            self.alone = False
+            self.turn.release()
+
     def on_reader(self, place: int, flags: int) -> int | None:
         """Answer for the lock of the keeper's read transaction."""
         if flags & UNLOCK:
             voided, self.voided = self.voided, False
-            if self.alone:
-                self.alone = False
-                self.turn.release()
-                if self.windows:
-                    self.end()  # else it read something else
+            if self.kind == "late" and not self.windows:
+                self.others_again()  # it read something else
             return 0 if voided else None
         if not self.armed or place == FIRST_READ_LOCK:
             return None
@@ -212,6 +215,7 @@ class Keeper:
     def end(self) -> None:
         """Come in between no more."""
         self.armed = False
+        self.others_again()
         self.over.set()
 
     def run(self) -> tuple[int, bool, str]:
