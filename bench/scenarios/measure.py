@@ -48,6 +48,10 @@ class Figure:
             return judged <= self.at_most
         return None
 
+    def stored(self):
+        """Return it as the results have it."""
+        return dataclasses.asdict(self) | {"ok": self.ok}
+
 
 def compare(key, what, unit, samples, name, limit, **target):
     """Compare two kinds of sample by the median of their ratios, round by round."""
@@ -77,7 +81,7 @@ def percentile(values, percent):
 
 
 class Run:
-    """One run of ratios.py: where, how often and how long scenarios measure."""
+    """One run of run.py: where, how often and how long scenarios measure."""
 
     def __init__(self, directory, limit_program, rounds, seconds):
         self.directory = directory
@@ -120,6 +124,16 @@ class Run:
                 queue.receive().ack()
             yield broker, queue
 
+    def limit_rows(self, sync, batch, seconds, *, size=BODY_SIZE, backlog=0):
+        """Measure SQLite's own inserts and deletes per second, as limit.c is told."""
+        options = [backlog] if backlog else []
+        return self._limit(sync, size, batch, seconds, *options)
+
+    def _limit(self, *values):
+        with self.folder() as folder:
+            lines = output(self.limit_program, folder, *values).splitlines()
+        return [float(line.split("|")[1]) for line in lines]
+
     def limit(self, sync, batch, *, deletes=False, policy=False):
         """Measure SQLite's own rows per second, `batch` to a transaction.
 
@@ -130,10 +144,8 @@ class Run:
             policy: With embq's page size and checkpoints, not SQLite's defaults.
         """
         options = [PAGE_SIZE, NO_AUTOCHECKPOINT] if policy else []
-        with self.folder() as folder:
-            values = [folder, sync, BODY_SIZE, batch, self.seconds, *options]
-            lines = output(self.limit_program, *values).splitlines()
-        return float(lines[1 if deletes else 0].split("|")[1])
+        found = self._limit(sync, BODY_SIZE, batch, self.seconds, *options)
+        return found[1 if deletes else 0]
 
     def rate(self, call):
         """Call it in a loop; return how often in a second."""
