@@ -11,6 +11,9 @@
  *     limit DIR SYNC SIZE BATCH SECONDS PAGE_SIZE AUTOCHECKPOINT another setting
  *     limit DIR SYNC SIZE BATCH SECONDS BACKLOG                  in a table of so many
  *
+ * SECONDS may be a number of rows, "2000i": then so many are inserted; or "2000d": and
+ * deleted. That is for counting instructions.
+ *
  * AUTOCHECKPOINT is in pages; 0 is embq's policy, no checkpoint in a commit: then one
  * runs between inserts and deletes, outside the time that is measured. BACKLOG rows are
  * put in beforehand, a thousand to a transaction. Prints two lines "name|value|rows/s":
@@ -27,14 +30,14 @@
 #include <unistd.h>
 
 enum { BODY_MAX = 1 << 20, ROWS_MAX = 2000000 }; /* as in ceiling.c */
-enum { FILL_BATCH = 1000 };
+enum { FILL_BATCH = 1000, FOR_EVER = 1 << 30 };
 
 typedef struct {
     const char *directory, *sync;
     int size, batch;
     double seconds;
     const char *page_size, *autocheckpoint; /* NULL: SQLite's defaults */
-    int backlog;
+    int backlog, rows_max, deletes;
 } Setting;
 
 static char body[BODY_MAX];
@@ -130,10 +133,10 @@ static void measure(const Setting *s) {
     snprintf(path, sizeof path, "%s/limit-%ld.db", s->directory, (long)getpid());
     sqlite3 *db = open_new(path, s);
     if (s->backlog) fill(db, s);
-    int rows = phase(db, s, 0, ROWS_MAX);
+    int rows = phase(db, s, 0, s->rows_max);
     if (s->autocheckpoint && atoi(s->autocheckpoint) == 0)
         run(db, "PRAGMA wal_checkpoint(PASSIVE)");
-    phase(db, s, 1, rows);
+    if (s->deletes) phase(db, s, 1, rows);
     sqlite3_close(db);
     unlink(path);
 }
@@ -146,7 +149,14 @@ int main(int argc, char **argv) {
     must(argc >= 6 && argc <= 8,
          "usage: limit DIR SYNC SIZE BATCH SECONDS [BACKLOG|PAGE_SIZE AUTOCHECKPOINT]");
     Setting s = {.directory = argv[1], .sync = argv[2], .size = atoi(argv[3]),
-                 .batch = atoi(argv[4]), .seconds = atof(argv[5])};
+                 .batch = atoi(argv[4]), .rows_max = ROWS_MAX, .deletes = 1};
+    char *unit;
+    s.seconds = strtod(argv[5], &unit);
+    if (*unit) {
+        s.rows_max = (int)s.seconds;
+        s.seconds = FOR_EVER;
+        s.deletes = *unit == 'd';
+    }
     if (argc == 7) s.backlog = atoi(argv[6]);
     if (argc == 8) s.page_size = argv[6], s.autocheckpoint = argv[7];
     must(s.size > 0 && s.size <= BODY_MAX, "SIZE is out of range");

@@ -63,7 +63,7 @@ SCENARIOS = {
         "send -> receive at 1,000 sends/s in one process", "flow.steady", 1.0, unit="us"
     ),
     "field-wake": Scenario(
-        "send returned -> receive returned in another process",
+        "send -> receive in another process that waits",
         "flow.wake",
         0.5,
         unit="us",

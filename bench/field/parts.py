@@ -53,50 +53,51 @@ def worked_off(peer, work, chunk, seconds, *, body=BODY, around=contextlib.nullc
     """Fill, work off, and again; return messages a second of the working alone.
 
     The backlog is the same for all, whatever their speed. `around` is entered for the
-    working alone.
+    working alone. What is not worked off when the time is over stays.
     """
     n, spent = 0, 0.0
     while spent < seconds:
         fill(peer, chunk, body)
         with around():
             start = perf_counter()
-            n += work(peer, chunk)
+            n += work(peer, chunk, start + seconds - spent)
             spent += perf_counter() - start
     return n / spent
 
 
-def one_by_one(peer, count):
-    """Receive and ack so many, one at a time."""
-    for _ in range(count):
+def one_by_one(peer, count, end):
+    """Receive and ack so many, one at a time; or what there is time for."""
+    for done in range(count):
+        if perf_counter() > end:
+            return done
         peer.ack(must(peer.receive(0.0)))
     return count
 
 
-def by_hundred(peer, count):
-    """Receive and ack so many, a hundred at a time."""
+def by_hundred(peer, count, end):
+    """Receive and ack so many, a hundred at a time; or what there is time for."""
     done = 0
-    while done < count:
-        found = peer.receive_many(100)
-        if not found:
-            msg = f"{count - done} messages are missing"
-            raise RuntimeError(msg)
+    while done < count and perf_counter() < end:
+        found = must(peer.receive_many(100))
         peer.ack_many(found)
         done += len(found)
     return done
 
 
-def by_loop(peer, count):
-    """Receive and ack so many in the prefetch loop."""
+def by_loop(peer, count, end):
+    """Receive and ack so many in the prefetch loop; or what there is time for."""
     done = 0
     while done < count:
         for _ in peer.messages(0.0):
             done += 1
+            if done % 16 == 0 and perf_counter() > end:
+                return done
     return done
 
 
 def must(message):
-    """Insist that there is a message."""
-    if message is None:
+    """Insist that there is a message, or a list of them."""
+    if not message:
         msg = "a message is missing"
         raise RuntimeError(msg)
     return message

@@ -52,7 +52,8 @@ class Server:
     def __init__(self, kind, folder):
         self.folder = folder
         self.address = None
-        self._processes = []  # the last one is the server itself
+        self._processes = []  # the last one is the server, or the script that has it
+        self.pid = None  # the process whose memory and time count
         self._log = (folder / "server.log").open("w")
         name, _, setting = kind.partition("-")
         program = shutil.which(PROGRAMS[name])
@@ -61,12 +62,8 @@ class Server:
             raise FileNotFoundError(msg)
         getattr(self, f"_start_{name}")(program, setting)
         self._wait()
+        self.pid = _innermost(self._processes[-1].pid, name)
         self._kill(signal.SIGSTOP)
-
-    @property
-    def pid(self):
-        """The process whose memory and time count."""
-        return self._processes[-1].pid
 
     @contextlib.contextmanager
     def awake(self):
@@ -79,7 +76,8 @@ class Server:
 
     def end(self):
         """End it and what was started for it, by pid."""
-        self._kill(signal.SIGCONT)
+        if self.pid is not None:
+            self._kill(signal.SIGCONT)
         for process in reversed(self._processes):
             process.terminate()
             try:
@@ -91,7 +89,7 @@ class Server:
         self._log.close()
 
     def _kill(self, number):
-        self._processes[-1].send_signal(number)
+        os.kill(self.pid, number)
 
     def _run(self, command, **environment):
         process = subprocess.Popen(
@@ -171,6 +169,22 @@ class Server:
             except OSError:
                 return False
         return True
+
+
+def _innermost(pid, name):
+    """Return the pid of the server behind a script: RabbitMQ's is a child of it."""
+    if name != "rabbitmq":
+        return pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = [
+        int(child)
+        for child in children
+        if Path(f"/proc/{child}/comm").read_text().startswith("beam")
+    ]
+    if len(found) != 1:
+        msg = f"which child of {pid} is the Erlang VM? {children}"
+        raise RuntimeError(msg)
+    return found[0]
 
 
 def _free_port():

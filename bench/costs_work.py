@@ -1,0 +1,49 @@
+"""What costs.py counts: costs_work.py ROLE PATH DURABILITY COUNT."""
+
+import sys
+
+import embq
+
+BODY = b"abcdefghij" * 10
+MANY = 1000
+
+
+def send(queue, count):
+    for _ in range(count):
+        queue.send(BODY)
+
+
+def send_many(queue, count):
+    for _ in range(count // MANY):
+        queue.send_many([BODY] * MANY)
+
+
+def receive(queue, count):
+    for _ in range(count):
+        queue.receive().ack()
+
+
+def loop(queue, count):
+    for number, message in enumerate(queue.messages(wait=0), 1):
+        message.ack_nowait()
+        if number == count:
+            break
+
+
+ROLES = {
+    "fill": send_many,
+    "send": send,
+    "send_many": send_many,
+    "receive": receive,
+    "loop": loop,
+}
+
+
+def main():
+    role, path, durability, count = sys.argv[1:]
+    with embq.open(path, durability=durability) as broker:
+        ROLES[role](broker.queue("bench", codec="raw"), int(count))
+
+
+if __name__ == "__main__":
+    main()
