@@ -2,13 +2,14 @@
 
 Usage: cell.py CONTESTANT FUNCTION JSON         the runner starts it, and so does a cell
 
-FUNCTION is "module.name" in bench/field; JSON has the place and the arguments. A process
-that stands beside a cell says "ready" first, and begins at a line on its stdin. The last
-line of output is the result, as JSON.
+FUNCTION is "module.name" in bench/field; JSON has the place and the arguments. A
+process that stands beside a cell says "ready" first, and begins at a line on its stdin.
+The last line of output is the result, as JSON.
 """
 
 import importlib
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,8 @@ def ready():
 
 
 def main():
+    # Its word on SQLite's WAL-reset bug is said by the report.
+    logging.getLogger("embq").setLevel(logging.ERROR)
     name, function, words = sys.argv[1:]
     if function == "about":
         print(json.dumps(CONTESTANTS[name].about()))

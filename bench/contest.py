@@ -14,7 +14,6 @@ from peers import CONTESTANTS, LIMITS, servers
 
 CELL = Path(__file__).with_name("cell.py")
 CELL_S = 240.0  # a measurement that hangs is ended then
-QUIET = "ignore::RuntimeWarning"  # embq's word on SQLite's bug, known here
 
 
 class Contest:
@@ -74,7 +73,7 @@ class Contest:
     def _there(self, name):
         """Tell whether a contestant is installed; note what it is, or why not."""
         done = subprocess.run(
-            [sys.executable, "-W", QUIET, CELL, name, "about", ""],
+            [sys.executable, CELL, name, "about", ""],
             check=False,
             capture_output=True,
             text=True,
@@ -114,7 +113,7 @@ class Contest:
                 "seconds": seconds,
                 "arguments": scenario.arguments,
             }
-            command = [sys.executable, "-W", QUIET, CELL, name, scenario.function]
+            command = [sys.executable, CELL, name, scenario.function]
             return _run([*command, json.dumps(words)])
 
     @contextlib.contextmanager

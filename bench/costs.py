@@ -65,16 +65,18 @@ def _limit(sync, batch, unit):
 
 
 PATHS = {
-    "send-normal": HotPath("send, normal", _ours("send", "normal"), 2_000),
-    "send-full": HotPath("send, full", _ours("send", "full"), 2_000),
-    "send-many": HotPath("send_many(1000), full", _ours("send_many", "full"), 20_000),
+    "send-normal": HotPath("send, normal", _ours("send", "normal"), 10_000),
+    "send-full": HotPath("send, full", _ours("send", "full"), 5_000),
+    "send-many": HotPath("send_many(1000), full", _ours("send_many", "full"), 50_000),
     "receive-ack": HotPath(
-        "receive, ack; normal", _ours("receive", "normal"), 2_000, fill=True
+        "receive, ack; normal", _ours("receive", "normal"), 5_000, fill=True
     ),
     "messages": HotPath(
-        "messages(), ack_nowait; normal", _ours("loop", "normal"), 20_000, fill=True
+        "messages(), ack_nowait; normal", _ours("loop", "normal"), 50_000, fill=True
     ),
-    "limit-insert": HotPath("limit: insert, 1 a commit", _limit("NORMAL", 1, "i"), 2_000),
+    "limit-insert": HotPath(
+        "limit: insert, 1 a commit", _limit("NORMAL", 1, "i"), 2_000
+    ),
     "limit-insert-full": HotPath(
         "limit: the same, FULL", _limit("FULL", 1, "i"), 2_000
     ),
@@ -164,11 +166,8 @@ def main():
     options = parser.parse_args()
     if missing := [t for t in ("valgrind", "strace") if not shutil.which(t)]:
         parser.error(f"not installed: {', '.join(missing)}")
-    with (
-        tempfile.TemporaryDirectory() as built,
-        tempfile.TemporaryDirectory(dir=Path(), prefix=".bench-") as data,
-    ):
-        measure_run = Run(Path(data).resolve(), run.build(Path(built)), 1, 1.0)
+    with tempfile.TemporaryDirectory(dir=Path(), prefix=".bench-") as data:
+        measure_run = Run(Path(data).resolve(), 1, 1.0)
         file = RESULTS / "profile.json"
         stored = json.loads(file.read_text()) if file.exists() else {}
         noted = run.conditions(measure_run)

@@ -1,5 +1,7 @@
-"""The tables of the field, from results/field.json: one for each scenario, the
-contestants, and where embq stands among the embedded ones of the same promise.
+"""The tables of the field, from results/field.json.
+
+One for each scenario; the contestants; and where embq stands among the embedded ones of
+the same promise.
 """
 
 import json
@@ -16,30 +18,56 @@ PROMISES = {
 }
 #: Where less is better among figures whose scenario has another unit or several.
 LESS = ("p50", "p99", "p99.9", "MiB", "% of", "lost", "duplicates", "errors", "missing")
+LEVEL = 0.95  # less than that is behind, and no noise
 #: Facts, no contest: columns that no rank is made of.
 FACTS = ("late", "missing", "errors", "fill", "made")
 
 
 def field_table(name, result=None):
-    """Write what one scenario found; the limit first in each group."""
+    """Write what one scenario found, and which contestants failed at it."""
     result = result or _results()[name]
     scenario = field.SCENARIOS[name]
     found = {who: medians(rounds) for who, rounds in result["rounds"].items()}
     keys = list(dict.fromkeys(key for values in found.values() for key in values))
-    unit = f"{scenario.title}, {scenario.unit}"
-    lines = [
-        f"| {unit} | " + " | ".join(keys) + " |",
-        "|---|" + "---:|" * len(keys),
+    lines = _table(f"{scenario.title}, {scenario.unit}", keys, found)
+    errors = [f"- {who}: {text}" for who, text in result["errors"].items()]
+    return "\n".join([*lines, *([""] if errors else []), *errors])
+
+
+def combined_table(title, columns):
+    """Write figures of several scenarios side by side.
+
+    Args:
+        title: What stands above the contestants.
+        columns: By the head of a column, (scenario, key). What was not measured is "-".
+    """
+    results = _results()
+    found = {}
+    for head, (name, key) in columns.items():
+        for who, rounds in results.get(name, {"rounds": {}})["rounds"].items():
+            found.setdefault(who, {})[head] = medians(rounds).get(key)
+    ordered = {who: found[who] for who in (*CONTESTANTS, *LIMITS) if who in found}
+    lines = _table(title, list(columns), ordered)
+    errors = [
+        f"- {who}: {text}"
+        for name in dict.fromkeys(name for name, _ in columns.values())
+        for who, text in results.get(name, {"errors": {}})["errors"].items()
     ]
+    return "\n".join([*lines, *([""] if errors else []), *errors])
+
+
+def _table(title, heads, found):
+    """Lay out a table: a group for each promise, the limit first in it."""
+    lines = [f"| {title} | " + " | ".join(heads) + " |"]
+    lines.append("|---|" + "---:|" * len(heads))
     for durability, promise in PROMISES.items():
         group = [who for who in found if durability_of(who) == durability]
         if group:
-            lines.append(f"| **{promise}** |" + " |" * len(keys))
+            lines.append(f"| **{promise}** |" + " |" * len(heads))
         for who in sorted(group, key=lambda who: who not in LIMITS):
-            cells = [number(found[who].get(key)) for key in keys]
-            lines.append(f"| {_label(who, result)} | " + " | ".join(cells) + " |")
-    errors = [f"- {who}: {text}" for who, text in result["errors"].items()]
-    return "\n".join([*lines, *([""] if errors else []), *errors])
+            cells = [number(found[who].get(head)) for head in heads]
+            lines.append(f"| {_label(who)} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def field_conditions():
@@ -63,11 +91,8 @@ def contestants_table():
     about = {}
     for result in _results().values():
         about |= result["about"]
-    lines = [
-        "| contestant | version | when `send` returns | what a dead consumer held "
-        "| used by |",
-        "|---|---|---|---|---|",
-    ]
+    heads = ["contestant", "version", "when `send` returns", "held by the dead", "used"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for who in CONTESTANTS:
         if who in about:
             it = about[who]
@@ -91,10 +116,10 @@ def missing_list():
     return "\n".join(f"- `{what}`: {error}" for what, error in missing.items())
 
 
-def standing():
+def standing(results=None):
     """List each figure: embq's ratio to the best embedded peer of the same promise."""
     rows = []
-    for name, result in _results().items():
+    for name, result in (results or _results()).items():
         found = {who: medians(rounds) for who, rounds in result["rounds"].items()}
         for me in ("embq", "embq normal"):
             for key, mine in found.get(me, {}).items():
@@ -105,7 +130,7 @@ def standing():
                     for who, values in found.items()
                     if who not in (*LIMITS, "embq", "embq normal")
                     and durability_of(who) == durability_of(me)
-                    and result["about"][who]["embedded"]
+                    and CONTESTANTS[who].server is None
                     and values.get(key) is not None
                 }
                 if rivals and mine is not None:
@@ -115,11 +140,11 @@ def standing():
 
 def behind_table():
     """Write the figures at which an embedded peer is ahead."""
-    rows = [row for row in standing() if row["ratio"] < 1]
-    ahead = len(standing()) - len(rows)
+    all_rows = standing()
+    rows = [row for row in all_rows if row["ratio"] < LEVEL]
+    ahead = f"{len(all_rows) - len(rows)} of {len(all_rows)} figures"
     lines = [
-        f"embq is ahead of, or level with, every embedded peer in {ahead} of "
-        f"{ahead + len(rows)} figures; in the others:",
+        f"embq is ahead of every embedded peer, or level with it, in {ahead}. Others:",
         "",
         "| scenario | figure | embq | best peer | ratio |",
         "|---|---|---:|---:|---:|",
@@ -181,11 +206,11 @@ def number(value):
     return f"{value:.3g}"
 
 
-def _label(who, result):
+def _label(who):
     if who in LIMITS:
         return "*limit*"
     name = who.removesuffix(" normal")
-    return name if result["about"][who]["embedded"] else f"{name} (server)"
+    return f"{name} (server)" if CONTESTANTS[who].server else name
 
 
 def _results():

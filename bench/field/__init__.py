@@ -1,4 +1,4 @@
-"""What is measured of every contestant: the scenarios of the field, and the limit's part.
+"""What is measured of every contestant: the scenarios of the field.
 
 Each scenario is a function of a module here, run by cell.py in a process of its own.
 """
@@ -52,7 +52,9 @@ SCENARIOS = {
     "field-verbs": Scenario(
         "each verb by itself", "verbs.alone", 0.4, limit=limits.verbs
     ),
-    "field-beside": Scenario("each verb beside a computing thread", "verbs.beside", 0.3),
+    "field-beside": Scenario(
+        "each verb beside a computing thread", "verbs.beside", 0.3
+    ),
     "field-pipeline": Scenario(
         "producer and consumer in one process",
         "flow.pipeline",
@@ -68,9 +70,7 @@ SCENARIOS = {
         0.5,
         unit="us",
     ),
-    "field-processes": Scenario(
-        "2 + 2 processes", "flow.processes", 1.0, unit="msg/s"
-    ),
+    "field-processes": Scenario("2 + 2 processes", "flow.processes", 1.0, unit="msg/s"),
     "field-threads": Scenario("sending from 16 and 64 threads", "flow.threads", 0.5),
     "field-bodies": Scenario(
         "by the size of the body", "scale.bodies", 0.15, limit=limits.bodies

@@ -6,6 +6,7 @@ import time
 from time import monotonic_ns, perf_counter
 
 import cell as cells
+
 from field.parts import BODY, percentile
 
 QUIET_S = 0.2  # a consumer's wait at a time

@@ -1,8 +1,8 @@
 """What SQLite does from C (limit.c) where the contestants do a scenario.
 
 A send is compared with an insert, a receive and ack with the delete alone: no queue can
-do with less. Deletes are not synced, whatever inserts are: an ack that a power cut takes
-back loses nothing.
+do with less. Deletes are not synced, whatever inserts are: an ack that a power cut
+takes back loses nothing.
 """
 
 SIZES = (100, 1 << 10, 1 << 16, 1 << 20)

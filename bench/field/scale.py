@@ -5,6 +5,7 @@ import time
 from time import perf_counter
 
 import cell as cells
+
 from field.parts import (
     BODY,
     cpu_ns,
@@ -19,7 +20,7 @@ from field.parts import (
 SIZES = (100, 1 << 10, 1 << 16, 1 << 20)
 CHUNK = 100  # sends, then as many receives: a backlog stays what it is
 NEVER = float("inf")
-DRAIN_S = 60.0
+DRAIN_S = 20.0
 QUEUES_S = 15.0
 IDLE_S = 2.0
 
@@ -31,18 +32,7 @@ def backlog(cell):
     start = perf_counter()
     fill(peer, count)
     found = {"fill": count / (perf_counter() - start)}
-    spent = {"send": 0.0, "receive": 0.0}
-    n = 0
-    while sum(spent.values()) < 2 * cell.seconds:
-        start = perf_counter()
-        for _ in range(CHUNK):
-            peer.send(BODY)
-        middle = perf_counter()
-        one_by_one(peer, CHUNK, NEVER)
-        spent["send"] += middle - start
-        spent["receive"] += perf_counter() - middle
-        n += CHUNK
-    found |= {key: n / seconds for key, seconds in spent.items()}
+    found |= _steps(peer, cell.seconds)
     found |= _weight(cell, "full")
     if cell.arguments["drain"]:
         start = perf_counter()
@@ -55,6 +45,21 @@ def backlog(cell):
         if "drain" in found:
             found |= _weight(cell, "drained")
     return found
+
+
+def _steps(peer, seconds):
+    """Send a few, receive and ack as many, and again; messages a second of both."""
+    spent, done = {"send": 0.0, "receive": 0.0}, {"send": 0, "receive": 0}
+    while sum(spent.values()) < 2 * seconds:
+        start = perf_counter()
+        for _ in range(CHUNK):
+            peer.send(BODY)
+        middle = perf_counter()
+        done["send"] += CHUNK
+        done["receive"] += one_by_one(peer, CHUNK, middle + seconds)
+        spent["send"] += middle - start
+        spent["receive"] += perf_counter() - middle
+    return {key: done[key] / spent[key] for key in spent}
 
 
 def _weight(cell, when):

@@ -1,6 +1,6 @@
 """Who is measured, and what each promises when `send` returns.
 
-full: the message is synced, so that it survives a power cut, by the product's own words.
+full: the message is synced, so that by the product's own words it survives a power cut.
 normal: it survives a killed process; a power cut may take the newest ones.
 Only contestants of one group are compared.
 """
@@ -79,7 +79,9 @@ CONTESTANTS = {
     "embq normal": _embedded("normal", "embq_queue", {"durability": "normal"}),
     "sqlite3 normal": _embedded("normal", "sqlite3_queue", {"durability": "normal"}),
     "honker": _embedded("normal", "honker_queue"),
-    "localqueue normal": _embedded("normal", "localqueue_queue", {"durability": "relaxed"}),
+    "localqueue normal": _embedded(
+        "normal", "localqueue_queue", {"durability": "relaxed"}
+    ),
     "litequeue": _embedded("normal", "litequeue_queue"),
     "redis list, everysec": _redis("normal", "List", "everysec"),
     "redis stream, everysec": _redis("normal", "Stream", "everysec"),

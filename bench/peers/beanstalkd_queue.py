@@ -1,6 +1,7 @@
 """beanstalkd through greenstalk; one connection per thread."""
 
 import greenstalk
+
 from peers.face import Peer
 
 LEASE_S = 60

@@ -15,7 +15,7 @@ POLL_S = 0.001  # for peers without a blocking verb: what a careful user would w
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a peer keeps its messages: a folder, and for servers an address and a pid."""
+    """Where a peer keeps its messages; for servers, an address and a pid as well."""
 
     folder: Path
     address: str | int | None = None

@@ -5,6 +5,7 @@ import itertools
 import os
 
 import honker
+
 from peers.face import Peer
 
 _WORKERS = itertools.count()

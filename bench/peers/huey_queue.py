@@ -1,6 +1,7 @@
 """huey: the storage of its SQLite variant, without its consumer."""
 
 from huey.storage import SqliteStorage
+
 from peers.face import Peer
 
 

@@ -1,6 +1,7 @@
 """litequeue: a small queue on Python's sqlite3; done messages stay until pruned."""
 
 from litequeue import LiteQueue
+
 from peers.face import Peer
 
 

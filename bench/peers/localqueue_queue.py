@@ -1,6 +1,7 @@
 """localqueue: PyO3 and SQLite, with receipts, leases and bounded retries."""
 
 from localqueue import DeliveryPolicy, DurabilityMode, Empty, SimpleQueue
+
 from peers.face import Peer
 
 

@@ -1,6 +1,7 @@
 """persist-queue: SQLiteAckQueue, synchronous as is SQLite's default, which is full."""
 
 from persistqueue import Empty, SQLiteAckQueue
+
 from peers.face import Peer
 
 

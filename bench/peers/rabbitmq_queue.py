@@ -4,6 +4,7 @@ import collections
 import time
 
 import amqp
+
 from peers.face import Peer
 
 PREFETCH = 200
@@ -20,12 +21,16 @@ class RabbitmqQueue(Peer):
     package = "amqp"
     server = "rabbitmq"
     acks = "at once when the connection ends"
-    note = "confirms; batches: publish all, then wait; one consumer, acks of 100 at once"
+    note = (
+        "confirms; batches: publish all, then wait; one consumer, acks of 100 at once"
+    )
 
     def __init__(self, place, kind, name="bench"):
         self._place, self._kind, self._name = place, kind, f"{name}-{kind}"
         self._connection = amqp.Connection(
-            host=f"{place.address[0]}:{place.address[1]}", userid="guest", password="guest"
+            host=f"{place.address[0]}:{place.address[1]}",
+            userid="guest",
+            password="guest",
         )
         self._connection.connect()
         self._in = self._connection.channel()

@@ -1,8 +1,9 @@
-"""Redis, by lists (LMOVE to a list of what is in work, LREM) and by streams (groups)."""
+"""Redis: lists (LMOVE to a list of what is in work, LREM), and streams (groups)."""
 
 import socket
 
 import redis
+
 from peers.face import Peer
 
 

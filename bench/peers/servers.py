@@ -1,5 +1,4 @@
-"""Servers: started on loopback in a folder of their own, stopped while others are
-measured, and ended by their pid.
+"""Servers, each on loopback and in a folder of its own, ended by its pid.
 
 A server that does nothing still takes time from its neighbours (an Erlang VM most), so
 it is frozen by SIGSTOP whenever it is not its turn.

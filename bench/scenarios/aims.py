@@ -1,5 +1,7 @@
-"""The aims that need the field: embq against the queue that one writes by hand, and a
-producer with a consumer against the limit.
+"""The aims that need the field.
+
+embq against the queue that one writes by hand, and a producer with a consumer against
+the limit.
 """
 
 from scenarios.measure import compare

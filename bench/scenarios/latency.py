@@ -90,7 +90,7 @@ def _wakes(run):
 
 
 def _woken_us(run, child, send):
-    """p50 and p99 of the time from here to the child, which is blocked again by then."""
+    """p50 and p99 of the way from here to the child, which is blocked again by then."""
     pause = random.Random(1)
     sent = {}
     for number in range(_wakes(run)):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 import statistics
@@ -16,6 +17,7 @@ import embq
 BODY_SIZE = 100
 BODY = bytes(range(BODY_SIZE))
 CHILD = Path(__file__).with_name("child.py")
+LIMIT_C = Path(__file__).parents[1] / "limit.c"
 
 PAGE_SIZE = 4096  # embq's
 NO_AUTOCHECKPOINT = 0  # embq's: its keeper checkpoints, no commit does
@@ -83,11 +85,26 @@ def percentile(values, percent):
 class Run:
     """One run of run.py: where, how often and how long scenarios measure."""
 
-    def __init__(self, directory, limit_program, rounds, seconds):
+    def __init__(self, directory, rounds, seconds):
         self.directory = directory
-        self.limit_program = limit_program
         self.rounds = rounds
         self.seconds = seconds
+
+    @functools.cached_property
+    def limit_program(self):
+        """limit.c, compiled when a limit is asked for: it needs SQLite's headers."""
+        program = self.directory / "limit"
+        compiler = os.environ.get("CC", "cc")
+        command = [compiler, "-std=c11", "-O2", "-o", program, LIMIT_C, "-lsqlite3"]
+        subprocess.run(command, check=True)
+        return program
+
+    @property
+    def limit_version(self):
+        """The SQLite of the limit; None when there was none."""
+        if "limit_program" not in vars(self):
+            return None
+        return output(self.limit_program, "version").strip()
 
     def sample(self, cells):
         """Call each function once a round, every second round in reverse order.

@@ -1,0 +1,39 @@
+"""The tables of costs per message, from results/profile.json (costs.py)."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PARTS = ("embq's C", "SQLite", "libc", "Python", "cffi", "msgspec")
+CALLS_SHOWN = 5
+LEAST = 0.01  # calls per message that are worth a word
+
+
+def instructions_table():
+    """Write instructions per message, by the library that they are in."""
+    lines = [
+        "| path | in all | " + " | ".join(PARTS) + " |",
+        "|---|" + "---:|" * (len(PARTS) + 1),
+    ]
+    for path in _results().values():
+        found = path["instructions"]
+        cells = [f"{found.get(part, 0):,.0f}" for part in PARTS]
+        row = [path["title"], f"{sum(found.values()):,.0f}", *cells]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def system_calls_table():
+    """Write system calls per message, the most frequent ones by name."""
+    lines = ["| path | in all | of which |", "|---|---:|---|"]
+    for path in _results().values():
+        found = path["system_calls"]
+        named = sorted(found.items(), key=lambda item: -item[1])
+        named = [f"{k} {v:.3g}" for k, v in named if v >= LEAST][:CALLS_SHOWN]
+        total = f"{sum(found.values()):.3g}"
+        lines.append(f"| {path['title']} | {total} | {', '.join(named)} |")
+    return "\n".join(lines)
+
+
+def _results():
+    return json.loads((RESULTS / "profile.json").read_text())
