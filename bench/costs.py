@@ -38,6 +38,9 @@ PARTS = {
     "ld-linux": "libc",
 }
 OTHER = "other"
+#: callgrind_annotate: instructions with those of its calls, file, function, library.
+INCLUSIVE = re.compile(r"^ *([\d,]+) \([^)]*\)  \S+?:(\w+) \[(.+)\]$", re.MULTILINE)
+WRITES_PAGES = "sqlite3WalFrames"  # checksums and copies of what a commit writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +96,21 @@ PATHS = {
 
 
 def instructions(command, folder):
-    """Run under callgrind; return instructions by part."""
+    """Run under callgrind; return instructions by part, and by function with its calls.
+
+    Of the functions, those of embq's C, and the one of SQLite that writes pages.
+    """
     report = folder / "callgrind.out"
     options = ["--tool=callgrind", f"--callgrind-out-file={report}"]
     output("valgrind", "--quiet", *options, *command)
     costs = _self_costs(report)
+    text = output("callgrind_annotate", "--inclusive=yes", "--threshold=100", report)
     report.unlink()
-    return costs
+    functions = collections.Counter()
+    for count, name, library in INCLUSIVE.findall(text):
+        if name == WRITES_PAGES or "_core.abi3" in library:
+            functions[name] = max(functions[name], int(count.replace(",", "")))
+    return {"instructions": costs, "functions": functions}
 
 
 def _self_costs(report):
@@ -139,7 +150,8 @@ def system_calls(command, folder):
     rows = [line.split() for line in report.read_text().splitlines()]
     report.unlink()
     calls = [row for row in rows if len(row) >= 5 and row[3].isdigit()]
-    return collections.Counter({r[-1]: int(r[3]) for r in calls if r[-1] != "total"})
+    counts = {row[-1]: int(row[3]) for row in calls if row[-1] != "total"}
+    return {"system_calls": collections.Counter(counts)}
 
 
 def per_message(path, measure_run, tool):
@@ -154,6 +166,10 @@ def per_message(path, measure_run, tool):
             program = measure_run.limit_program
             found.append(tool(path.command(folder, count, program), folder))
     once, twice = found
+    return {kind: _each(path, once[kind], twice[kind]) for kind in once}
+
+
+def _each(path, once, twice):
     each = {k: (twice[k] - once[k]) / path.count for k in {*once, *twice}}
     ordered = sorted(each.items(), key=lambda item: -item[1])
     return {key: round(value, 3) for key, value in ordered if abs(value) >= 0.005}
@@ -177,8 +193,8 @@ def main():
                 "title": path.title,
                 "count": path.count,
                 "conditions": {key: noted[key] for key in ("date", "revision")},
-                "instructions": per_message(path, measure_run, instructions),
-                "system_calls": per_message(path, measure_run, system_calls),
+                **per_message(path, measure_run, instructions),
+                **per_message(path, measure_run, system_calls),
             }
             print(path.title, json.dumps(stored[name], indent=1), flush=True)
     ordered = {name: stored[name] for name in PATHS if name in stored}

@@ -23,6 +23,34 @@ def instructions_table():
     return "\n".join(lines)
 
 
+#: What is shown of embq's functions: each does a part of a group, with what it calls.
+STEPS = {
+    "transaction_begin": "take the write lock",
+    "message_send": "insert",
+    "claim_run": "claim",
+    "settle_run": "settle",
+    "runs_flush": "delete, write the run",
+    "channels_flush": "the same with counters and cursors",
+    "sqlite3WalFrames": "in the commit: write pages",
+}
+
+
+def steps_table():
+    """Write instructions per message, by what the leader of a group does."""
+    paths = {name: p for name, p in _results().items() if "limit" not in name}
+    shown = [
+        name for name in STEPS if any(name in p["functions"] for p in paths.values())
+    ]
+    lines = [
+        "| path | " + " | ".join(STEPS[name] for name in shown) + " |",
+        "|---|" + "---:|" * len(shown),
+    ]
+    for path in paths.values():
+        cells = [f"{path['functions'].get(name, 0):,.0f}" for name in shown]
+        lines.append("| " + " | ".join([path["title"], *cells]) + " |")
+    return "\n".join(lines)
+
+
 def system_calls_table():
     """Write system calls per message, the most frequent ones by name."""
     lines = ["| path | in all | of which |", "|---|---:|---|"]

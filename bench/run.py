@@ -67,10 +67,18 @@ def conditions(run):
     }
 
 
-def measure(run, contest, names):
-    """Run the scenarios; return what is to be stored of the aims, and of the field."""
-    ratios, measured = {}, {}
+def measure(run, contest, names, keep):
+    """Run the scenarios; return what is to be stored of the aims.
+
+    Args:
+        run: Where, how often, how long.
+        contest: The contestants.
+        names: The scenarios.
+        keep: Called with what is to be stored of each, aims and field.
+    """
+    ratios = {}
     for name in names:
+        measured = {}
         noted = conditions(run)
         if name in scenarios.SCENARIOS:
             figures = scenarios.SCENARIOS[name](run)
@@ -84,11 +92,14 @@ def measure(run, contest, names):
             ratios[name] = {"conditions": noted, "figures": stored}
             lines = [*tables.heading(), *map(tables.row, stored)]
             print("\n".join(lines), flush=True)
-    return ratios, measured
+        keep({name: ratios[name]} if stored else {}, measured)
+    return ratios
 
 
 def store(results, path, order):
-    """Write the results, keeping those of scenarios that were not run."""
+    """Write the results, if any, keeping those of scenarios that were not run."""
+    if not results:
+        return
     stored = json.loads(path.read_text()) if path.exists() else {}
     merged = stored | results
     ordered = {name: merged[name] for name in order if name in merged}
@@ -165,10 +176,16 @@ def main():
         few, many = FIELD_ROUNDS
         rounds = max(1, options.rounds * few // many)
         contest = stack.enter_context(Contest(run, rounds, options.peers))
-        ratios, measured = measure(run, contest, chosen(options))
-    if not options.quick and not options.peers:
-        store(ratios, options.output / "ratios.json", ALL)
-        store(measured, options.output / "field.json", field.SCENARIOS)
+        stores = not options.quick and not options.peers
+
+        def keep(figures, measured):
+            """Store each scenario when it is done: a run takes long, and may break."""
+            if stores:
+                store(figures, options.output / "ratios.json", ALL)
+                store(measured, options.output / "field.json", field.SCENARIOS)
+
+        ratios = measure(run, contest, chosen(options), keep)
+    if stores:
         history.append(options.output / "history.jsonl", noted, ratios, options.note)
     figures = [f for r in ratios.values() for f in r["figures"]]
     missed = [f["what"] for f in figures if f["ok"] is False]
