@@ -58,12 +58,10 @@ class Cell:
     def open(self, part="a"):
         """Open a handle, closed when the cell ends."""
         handle = self.contestant.open(self.place(part))
+        self._handles.append(handle)
         if self.server_pid is not None:
             # All cells share the server: a queue of this cell's own.
-            own = handle.queue(f"{self._folder.name}-{part}")
-            self._handles.append(handle)
-            handle = own
-        self._handles.append(handle)
+            return handle.queue(f"{self._folder.name}-{part}")
         return handle
 
     def another(self, handle, part="a"):

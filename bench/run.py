@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import platform
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -163,6 +164,9 @@ def main():
     # Its word on SQLite's WAL-reset bug is said by the report.
     logging.getLogger("embq").setLevel(logging.ERROR)
     parser, options = command_line()
+    # Some peers open a file or two for each queue; servers and cells inherit this.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with contextlib.ExitStack() as stack:
         data = stack.enter_context(
             tempfile.TemporaryDirectory(dir=options.dir, prefix=".bench-")

@@ -12,9 +12,12 @@ class _Redis(Peer):
     server = "redis"
     shared = True
 
-    def __init__(self, place, key="bench"):
+    def __init__(self, place, key="bench", client=None):
         self._place, self._key = place, key
-        self._redis = redis.Redis(unix_socket_path=place.address)
+        self._redis = client or redis.Redis(unix_socket_path=place.address)
+
+    def queue(self, name):
+        return type(self)(self._place, name, self._redis)
 
     def close(self):
         self._redis.close()
@@ -26,8 +29,8 @@ class RedisList(_Redis):
     acks = "by hand: what is in work is in a list"
     note = "RPUSH; LMOVE or BLMOVE; LREM; batches as pipelines"
 
-    def __init__(self, place, key="bench"):
-        super().__init__(place, key)
+    def __init__(self, place, key="bench", client=None):
+        super().__init__(place, key, client)
         self._work = f"{key}:work"
 
     def send(self, body):
@@ -62,9 +65,6 @@ class RedisList(_Redis):
     def body(self, message):
         return message
 
-    def queue(self, name):
-        return RedisList(self._place, name)
-
 
 class RedisStream(_Redis):
     """A consumer group; what is acked is deleted, so that the stream stays short."""
@@ -72,8 +72,8 @@ class RedisStream(_Redis):
     acks = "claimed by others after an idle time (XAUTOCLAIM)"
     note = "XADD; XREADGROUP; XACK and XDEL in one pipeline; batches as pipelines"
 
-    def __init__(self, place, key="bench"):
-        super().__init__(place, f"{key}:stream")
+    def __init__(self, place, key="bench", client=None):
+        super().__init__(place, f"{key}:stream", client)
         self._me = f"{socket.gethostname()}-{id(self)}"
         try:
             self._redis.xgroup_create(self._key, "all", id="0", mkstream=True)
@@ -126,6 +126,3 @@ class RedisStream(_Redis):
 
     def body(self, message):
         return message[1][b"b"]
-
-    def queue(self, name):
-        return RedisStream(self._place, name)
