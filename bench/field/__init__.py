@@ -50,19 +50,19 @@ def _queues(count, **options):
 #: By the name for `--only`, in the order of the report.
 SCENARIOS = {
     "field-verbs": Scenario(
-        "each verb by itself", "verbs.alone", 0.4, limit=limits.verbs
+        "each verb by itself", "verbs.alone", 0.25, limit=limits.verbs
     ),
     "field-beside": Scenario(
-        "each verb beside a computing thread", "verbs.beside", 0.3
+        "each verb beside a computing thread", "verbs.beside", 0.2
     ),
     "field-pipeline": Scenario(
         "producer and consumer in one process",
         "flow.pipeline",
-        0.8,
+        0.5,
         limit=limits.pipeline,
     ),
     "field-steady": Scenario(
-        "send -> receive at 1,000 sends/s in one process", "flow.steady", 1.0, unit="us"
+        "send -> receive at 1,000 sends/s in one process", "flow.steady", 0.7, unit="us"
     ),
     "field-wake": Scenario(
         "send -> receive in another process that waits",
@@ -70,20 +70,25 @@ SCENARIOS = {
         0.5,
         unit="us",
     ),
-    "field-processes": Scenario("2 + 2 processes", "flow.processes", 1.0, unit="msg/s"),
-    "field-threads": Scenario("sending from 16 and 64 threads", "flow.threads", 0.5),
+    "field-processes": Scenario("2 + 2 processes", "flow.processes", 0.7, unit="msg/s"),
+    "field-threads": Scenario("sending from 16 and 64 threads", "flow.threads", 0.3),
     "field-bodies": Scenario(
-        "by the size of the body", "scale.bodies", 0.15, limit=limits.bodies
+        "by the size of the body", "scale.bodies", 0.1, limit=limits.bodies
     ),
     "field-backlog-1k": _backlog(1_000, "1,000"),
-    "field-backlog-100k": _backlog(100_000, "100,000", once=True),
+    "field-backlog-100k": _backlog(100_000, "100,000", once=True, quick=False),
     "field-backlog-1m": _backlog(1_000_000, "1,000,000", once=True, quick=False),
     "field-backlog-10m": _backlog(
         10_000_000, "10,000,000", once=True, quick=False, long=True, embedded=True
     ),
-    "field-queues-1k": _queues(1_000),
+    "field-queues-1k": _queues(1_000, quick=False),
     "field-queues-10k": _queues(10_000, quick=False),
     "field-idle": Scenario(
-        "waiting in receive", "scale.idle", 0, unit="% of a core", once=True
+        "waiting in receive",
+        "scale.idle",
+        0,
+        unit="% of a core",
+        once=True,
+        quick=False,
     ),
 }

@@ -21,8 +21,8 @@ SIZES = (100, 1 << 10, 1 << 16, 1 << 20)
 CHUNK = 100  # sends, then as many receives: a backlog stays what it is
 NEVER = float("inf")
 DRAIN_S = 20.0
-QUEUES_S = 15.0
-IDLE_S = 2.0
+QUEUES_S = 10.0
+IDLE_S = 1.5
 
 
 def backlog(cell):
