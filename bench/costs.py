@@ -50,7 +50,7 @@ class HotPath:
     title: str
     command: object  # (folder, count) -> words
     count: int  # messages
-    fill: bool = False  # whether there must be messages before
+    fill: str | None = None  # the role that puts messages in beforehand
 
 
 def _ours(role, durability):
@@ -72,10 +72,19 @@ PATHS = {
     "send-full": HotPath("send, full", _ours("send", "full"), 5_000),
     "send-many": HotPath("send_many(1000), full", _ours("send_many", "full"), 50_000),
     "receive-ack": HotPath(
-        "receive, ack; normal", _ours("receive", "normal"), 5_000, fill=True
+        "receive, ack; normal", _ours("receive", "normal"), 5_000, fill="fill"
     ),
     "messages": HotPath(
-        "messages(), ack_nowait; normal", _ours("loop", "normal"), 50_000, fill=True
+        "messages(), ack_nowait; normal", _ours("loop", "normal"), 50_000, fill="fill"
+    ),
+    "plain-send": HotPath(
+        "sqlite3 by hand: send, normal", _ours("plain_send", "normal"), 10_000
+    ),
+    "plain-receive": HotPath(
+        "sqlite3 by hand: receive, ack; normal",
+        _ours("plain_receive", "normal"),
+        5_000,
+        fill="plain_fill",
     ),
     "limit-insert": HotPath(
         "limit: insert, 1 a commit", _limit("NORMAL", 1, "i"), 2_000
@@ -160,7 +169,7 @@ def per_message(path, measure_run, tool):
     for factor in (1, 2):
         with measure_run.folder() as folder:
             if path.fill:
-                words = ["fill", folder / "work.db", "normal", 3 * path.count]
+                words = [path.fill, folder / "work.db", "normal", 3 * path.count]
                 output(sys.executable, WORK, *words)
             count = factor * path.count
             program = measure_run.limit_program

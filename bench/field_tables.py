@@ -18,6 +18,9 @@ PROMISES = {
 }
 #: Where less is better among figures whose scenario has another unit or several.
 LESS = ("p50", "p99", "p99.9", "MiB", "% of", "lost", "duplicates", "errors", "missing")
+OURS = ("embq", "embq normal")
+#: What is too little to tell two contestants apart.
+RESOLUTION = {"% of a core": 0.1, "after send p50": 1, "after send p99": 1}
 LEVEL = 0.95  # less than that is behind, and no noise
 #: Facts, no contest: columns that no rank is made of.
 FACTS = ("late", "missing", "errors", "fill", "made")
@@ -82,8 +85,9 @@ def field_conditions():
         )
         texts.setdefault(text, []).append(name)
     if len(texts) == 1:
-        return f"{next(iter(texts))}."
-    return "\n".join(f"- {', '.join(names)}: {t}" for t, names in texts.items())
+        return f"Measured on {next(iter(texts))}."
+    lines = [f"- {', '.join(names)}: {text}" for text, names in texts.items()]
+    return "\n".join(["Measured on:", "", *lines])
 
 
 def contestants_table():
@@ -117,24 +121,26 @@ def missing_list():
 
 
 def standing(results=None):
-    """List each figure: embq's ratio to the best embedded peer of the same promise."""
+    """List each figure of embq with the embedded peer that does best at its promise.
+
+    The ratio is the median of the rounds' ratios; more than 1 is ahead.
+    """
     rows = []
     for name, result in (results or _results()).items():
-        found = {who: medians(rounds) for who, rounds in result["rounds"].items()}
-        for me in ("embq", "embq normal"):
-            for key, mine in found.get(me, {}).items():
-                if key.startswith(FACTS):
-                    continue
-                rivals = {
-                    who: values[key]
-                    for who, values in found.items()
-                    if who not in (*LIMITS, "embq", "embq normal")
-                    and durability_of(who) == durability_of(me)
-                    and CONTESTANTS[who].server is None
-                    and values.get(key) is not None
-                }
-                if rivals and mine is not None:
-                    rows.append(_place(name, key, me, mine, rivals))
+        everybody = result["rounds"]
+        for me in OURS:
+            rivals = [
+                who
+                for who in everybody
+                if who not in (*LIMITS, *OURS)
+                and durability_of(who) == durability_of(me)
+                and CONTESTANTS[who].server is None
+            ]
+            for key in medians(everybody.get(me, [])):
+                found = [_place(name, key, me, who, everybody) for who in rivals]
+                found = [row for row in found if row is not None]
+                if found and not key.startswith(FACTS):
+                    rows.append(min(found, key=lambda row: row["ratio"]))
     return rows
 
 
@@ -158,26 +164,34 @@ def behind_table():
     return "\n".join(lines)
 
 
-def _place(name, key, me, mine, rivals):
-    """Compare with the best one; more than 1 is ahead."""
+def _place(name, key, me, who, everybody):
+    """Compare with one peer, round by round; None where one of them has no figure."""
+    pairs = [
+        (mine[key], its[key])
+        for mine, its in zip(everybody[me], everybody[who], strict=True)
+        if mine.get(key) is not None and its.get(key) is not None
+    ]
+    if not pairs:
+        return None
     less = not field.SCENARIOS[name].higher_is_better or any(w in key for w in LESS)
-    who = (min if less else max)(rivals, key=rivals.get)
-    best = rivals[who]
-    if mine == best:
-        ratio = 1.0
-    elif less:
-        ratio = best / mine if mine else float("inf")
-    else:
-        ratio = mine / best if best else float("inf")
+    ratios = [_ratio(its, mine) if less else _ratio(mine, its) for mine, its in pairs]
+    if less and all(a - b < RESOLUTION.get(key, 0) for a, b in pairs):
+        ratios = [max(1.0, ratio) for ratio in ratios]
     return {
         "name": name,
         "key": key,
         "durability": durability_of(me),
-        "mine": mine,
+        "mine": statistics.median(mine for mine, _ in pairs),
         "who": who,
-        "best": best,
-        "ratio": ratio,
+        "best": statistics.median(its for _, its in pairs),
+        "ratio": statistics.median(ratios),
     }
+
+
+def _ratio(better, worse):
+    if better == worse:
+        return 1.0
+    return better / worse if worse else float("inf")
 
 
 def medians(rounds):

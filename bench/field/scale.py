@@ -33,8 +33,8 @@ def backlog(cell):
     fill(peer, count)
     found = {"fill": count / (perf_counter() - start)}
     found |= _steps(peer, cell.seconds)
-    found |= _weight(cell, "full")
     if cell.arguments["drain"]:
+        found |= _weight(cell, "full")
         start = perf_counter()
         for number, _ in enumerate(peer.consume(0.2), 1):
             if number == count:
