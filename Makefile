@@ -76,7 +76,7 @@ $(BENCH_READY): bench/requirements.txt bench/install.py pyproject.toml
 
 bench: $(CORE_READY) $(BENCH_READY)  ## Measure embq, its peers and the limit; ARGS="--quick"
 	.venv-bench/bin/python bench/run.py $(ARGS)
-	.venv-bench/bin/python bench/plots.py
+	$(BIN)/python bench/plots.py
 
 profile: $(CORE_READY) $(BENCH_READY)  ## Count instructions and system calls per message
 	.venv-bench/bin/python bench/costs.py $(ARGS)

@@ -194,6 +194,12 @@ def _ratio(better, worse):
     return better / worse if worse else float("inf")
 
 
+def figures(name):
+    """Return the medians of a scenario, by contestant."""
+    rounds = _results()[name]["rounds"]
+    return {who: medians(found) for who, found in rounds.items()}
+
+
 def medians(rounds):
     """Take the median of each figure; None where most rounds had none."""
     keys = dict.fromkeys(key for one in rounds for key in one)

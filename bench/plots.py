@@ -1,116 +1,117 @@
-"""The plots of docs/benchmarks.md, from results/field.json: bars, a file each.
+"""The plots of docs/benchmarks.md, from results/field.json: bars, an SVG file each.
 
-Usage: python bench/plots.py           with matplotlib, so in the environment of bench
+Usage: python bench/plots.py
 
-Each file carries a digest of what it was drawn from; `stale()` tells, without
-matplotlib, whether the results are other ones by now.
+Written by hand, since matplotlib brings numpy, which embq's process would then load as
+well when its memory is measured. The same results give the same files, so `make docs`
+can tell whether they are up to date.
 """
 
-import hashlib
-import json
+import math
 import sys
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import field_tables
-from peers import LIMITS
+from peers import CONTESTANTS, LIMITS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "plots"
 
-#: The file, what stands above it, and the figures: (scenario, key).
+#: The file, what stands above it, and the figure: scenario, key.
 PLOTS = {
-    "send": ("send, messages/s", [("field-verbs", "send 1")]),
-    "receive": ("receive and ack, messages/s", [("field-verbs", "receive 1")]),
-    "pipeline": ("producer and consumer, messages/s", [("field-pipeline", "send")]),
-    "processes": ("2 + 2 processes, messages/s", [("field-processes", "rate")]),
-    "threads": ("64 threads sending, messages/s", [("field-threads", "64 threads")]),
-    "wake": ("send -> receive in another process, p50, us", [("field-wake", "p50")]),
+    "send": ("send, messages/s", "field-verbs", "send 1"),
+    "receive": ("receive and ack, messages/s", "field-verbs", "receive 1"),
+    "pipeline": ("producer and consumer, messages/s", "field-pipeline", "send"),
+    "processes": ("2 + 2 processes, messages/s", "field-processes", "rate"),
+    "threads": ("64 threads sending, messages/s", "field-threads", "64 threads"),
+    "wake": ("send -> receive in another process, p50, us", "field-wake", "p50"),
 }
-OURS, OTHERS, SERVERS, LIMIT = "#c8553d", "#588b8b", "#b8c4bb", "#333333"
-
-
-def stale():
-    """List the plots that are missing, or drawn from other results."""
-    return [
-        name
-        for name in PLOTS
-        if not _path(name).exists() or _digest(name) not in _path(name).read_text()
-    ]
+COLOURS = {
+    "embq": "#c8553d",
+    "embedded": "#588b8b",
+    "server": "#b8c4bb",
+    "limit": "#333333",
+}
+# In pixels.
+PANEL, LABEL, BAR, GAP, TOP, VALUE = 450, 150, 14, 5, 52, 60
 
 
 def links():
     """Write the plots as Markdown images, and insist that they are up to date."""
-    if old := stale():
+    old = [n for n in PLOTS if not _path(n).exists() or _path(n).read_text() != draw(n)]
+    if old:
         msg = f"drawn from other results: {old}; run bench/plots.py"
         raise RuntimeError(msg)
-    return "\n".join(f"![{title}](plots/{n}.svg)" for n, (title, _) in PLOTS.items())
+    return "\n".join(f"![{title}](plots/{n}.svg)" for n, (title, *_) in PLOTS.items())
+
+
+def draw(name):
+    """Draw one plot: a panel for each promise, its bars on one logarithmic scale."""
+    title, scenario, key = PLOTS[name]
+    values = {
+        who: found[key]
+        for who, found in field_tables.figures(scenario).items()
+        if found.get(key)
+    }
+    low = 10 ** math.floor(math.log10(min(values.values())))
+    high = max(values.values())
+    groups = [
+        [who for who in values if field_tables.durability_of(who) == durability]
+        for durability in field_tables.PROMISES
+    ]
+    height = TOP + (BAR + GAP) * max(map(len, groups)) + GAP
+    area = f'width="{2 * PANEL}" height="{height}"'
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {area} font-family="sans-serif">',
+        f'<rect {area} fill="white"/>',
+        _text(PANEL, 18, title, anchor="middle", size=14),
+    ]
+    for left, group, promise in zip(
+        (0, PANEL), groups, field_tables.PROMISES.values(), strict=True
+    ):
+        lines.append(_text(left + LABEL, 40, promise.replace("`", "")))
+        for row, who in enumerate(group):
+            share = math.log(values[who] / low) / math.log(high / low)
+            lines += _bar(left, TOP + row * (BAR + GAP), who, values[who], share)
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def _bar(left, top, who, value, share):
+    """Draw one contestant: its name, its bar, its figure."""
+    width = max(1, round(share * (PANEL - LABEL - VALUE)))
+    base = top + BAR - 3
+    start = left + LABEL
+    area = f'x="{start}" y="{top}" width="{width}" height="{BAR}"'
+    return [
+        _text(start - 6, base, who.removesuffix(" normal"), anchor="end"),
+        f'<rect {area} fill="{COLOURS[_kind(who)]}"/>',
+        _text(start + width + 4, base, field_tables.number(value)),
+    ]
+
+
+def _kind(who):
+    if who in LIMITS:
+        return "limit"
+    if who in field_tables.OURS:
+        return "embq"
+    return "server" if CONTESTANTS[who].server else "embedded"
+
+
+def _text(x, y, text, *, anchor="start", size=11):
+    place = f'x="{x}" y="{y}" text-anchor="{anchor}" font-size="{size}"'
+    return f"<text {place}>{escape(text)}</text>"
 
 
 def _path(name):
     return FOLDER / f"{name}.svg"
 
 
-def _data(name):
-    """List what is to be drawn: contestant, promise, kind, value."""
-    results = json.loads((field_tables.RESULTS / "field.json").read_text())
-    rows = []
-    for scenario, key in PLOTS[name][1]:
-        result = results.get(scenario, {"rounds": {}, "about": {}})
-        for who, rounds in result["rounds"].items():
-            value = field_tables.medians(rounds).get(key)
-            if value is not None:
-                about = result["about"].get(who, {"embedded": True})
-                kind = "limit" if who in LIMITS else ("ours" if "embq" in who else "")
-                kind = kind or ("embedded" if about["embedded"] else "server")
-                promise = field_tables.durability_of(who)
-                rows.append((who.removesuffix(" normal"), promise, kind, value))
-    return rows
-
-
-def _digest(name):
-    text = json.dumps([PLOTS[name][0], _data(name)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def draw(name):
-    """Draw one plot: a panel for each promise, its bars on one logarithmic scale."""
-    import matplotlib as mpl  # noqa: PLC0415 - the rest of the file does without
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = name  # the same results give the same file
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    colours = {"ours": OURS, "embedded": OTHERS, "server": SERVERS, "limit": LIMIT}
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), sharex=True)
-    for panel, (promise, text) in zip(
-        panels, field_tables.PROMISES.items(), strict=True
-    ):
-        rows = [row for row in _data(name) if row[1] == promise][::-1]
-        bars = panel.barh(
-            [row[0] for row in rows],
-            [row[3] for row in rows],
-            color=[colours[row[2]] for row in rows],
-        )
-        labels = [field_tables.number(row[3]) for row in rows]
-        panel.bar_label(bars, labels, fontsize=7, padding=2)
-        panel.set_xscale("log")
-        panel.set_title(text, fontsize=8)
-        panel.tick_params(labelsize=7)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.margins(x=0.25)
-    figure.suptitle(PLOTS[name][0], fontsize=10)
-    figure.tight_layout()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None, "Source": _digest(name), "Creator": "bench/plots.py"}
-    figure.savefig(_path(name), metadata=metadata)
-    plt.close(figure)
-
-
 def main():
-    """Draw what is not up to date."""
-    for name in stale():
-        draw(name)
-        print(_path(name).relative_to(ROOT))
+    """Draw all of them."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in PLOTS:
+        _path(name).write_text(draw(name))
 
 
 if __name__ == "__main__":
