@@ -94,8 +94,9 @@ class Contest:
             else:
                 result = self._process(scenario, name, seconds)
         except (RuntimeError, OSError) as error:
-            errors[name] = str(error)
-            print(f"{name}: {error}", file=sys.stderr)
+            # Where it was measured is nobody's business in a report.
+            errors[name] = str(error).replace(f"{self.run.directory}/", "")
+            print(f"{name}: {errors[name]}", file=sys.stderr)
         else:
             found[name].append(result)
 
