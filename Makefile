@@ -18,6 +18,7 @@ FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 VENV_READY := .venv/.ready
 CORE_READY := .venv/.core
+BENCH_READY := .venv-bench/.ready
 
 C_FILES := $(sort $(wildcard csrc/*.c))
 C_HEADERS := $(wildcard csrc/*.h)
@@ -28,7 +29,8 @@ DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
 	-Wstrict-prototypes -Werror
 
-.PHONY: help setup run test soak fuzz lint format types bench sanitize docs build clean
+.PHONY: help setup run test soak fuzz lint format types bench profile sanitize docs \
+	build clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,8 +74,18 @@ format: $(VENV_READY)  ## Format the code
 types: $(VENV_READY)  ## Check types with mypy
 	$(BIN)/mypy
 
-bench: $(CORE_READY)  ## Run the benchmarks
-	$(BIN)/python bench/ratios.py $(ARGS)
+# An environment of its own, so that no peer's needs meet ours.
+$(BENCH_READY): bench/requirements.txt bench/install.py pyproject.toml
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python bench/install.py
+	@touch $@
+
+bench: $(CORE_READY) $(BENCH_READY)  ## Measure embq, its peers and the limit; ARGS="--quick"
+	.venv-bench/bin/python bench/run.py $(ARGS)
+	$(BIN)/python bench/plots.py
+
+profile: $(CORE_READY) $(BENCH_READY)  ## Count instructions and system calls per message
+	.venv-bench/bin/python bench/costs.py $(ARGS)
 
 sanitize: $(CORE_READY)  ## Run the C tests, ASan and UBSan on
 	$(BIN)/python -m pytest tests/test_c.py $(ARGS)
@@ -92,6 +104,6 @@ build: $(VENV_READY)  ## Build sdist and wheel, and check the wheel's abi3 promi
 	$(BIN)/abi3audit --strict dist/*.whl
 
 clean:  ## Remove everything that was made
-	rm -rf .venv build dist *.egg-info embq/*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench build dist *.egg-info embq/*.so .pytest_cache .mypy_cache .ruff_cache
 	rm -rf .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,18 +3,23 @@
  *
  * ceiling.c measures every setting once, in minutes. A ratio taken against it compares
  * two moments of the machine, and on a busy one that is most of what it shows. This runs
- * one cell of ceiling.c's table for as long as it is told, so that ratios.py can measure
+ * one cell of ceiling.c's table for as long as it is told, so that run.py can measure
  * embq and its limit in turn, and take the ratio round by round. Table, statements, loop
  * and output are ceiling.c's.
  *
  *     limit DIR SYNC SIZE BATCH SECONDS                          as ceiling.c
  *     limit DIR SYNC SIZE BATCH SECONDS PAGE_SIZE AUTOCHECKPOINT another setting
+ *     limit DIR SYNC SIZE BATCH SECONDS BACKLOG                  in a table of so many
+ *
+ * SECONDS may be a number of rows, "2000i": then so many are inserted; or "2000d": and
+ * deleted. That is for counting instructions.
  *
  * AUTOCHECKPOINT is in pages; 0 is embq's policy, no checkpoint in a commit: then one
- * runs between inserts and deletes, outside the time that is measured. Prints two lines
- * "name|value|rows/s": inserts, and deletes of what was inserted.
+ * runs between inserts and deletes, outside the time that is measured. BACKLOG rows are
+ * put in beforehand, a thousand to a transaction. Prints two lines "name|value|rows/s":
+ * inserts, and deletes of the oldest rows, at most as many as were inserted.
  *
- * Build: cc -O2 -o limit limit.c -lsqlite3           ratios.py does it.
+ * Build: cc -O2 -o limit limit.c -lsqlite3           run.py does it.
  */
 #define _GNU_SOURCE
 #include <sqlite3.h>
@@ -25,12 +30,14 @@
 #include <unistd.h>
 
 enum { BODY_MAX = 1 << 20, ROWS_MAX = 2000000 }; /* as in ceiling.c */
+enum { FILL_BATCH = 1000, FOR_EVER = 1 << 30 };
 
 typedef struct {
     const char *directory, *sync;
     int size, batch;
     double seconds;
     const char *page_size, *autocheckpoint; /* NULL: SQLite's defaults */
+    int backlog, rows_max, deletes;
 } Setting;
 
 static char body[BODY_MAX];
@@ -106,14 +113,30 @@ static int phase(sqlite3 *db, const Setting *s, int deletes, int end) {
     return n;
 }
 
+/* The rows that are there before anything is measured, checkpointed. */
+static void fill(sqlite3 *db, const Setting *s) {
+    sqlite3_stmt *row = prepare(db, "INSERT INTO q(body) VALUES(?)");
+    for (int n = 0; n < s->backlog; n += FILL_BATCH) {
+        run(db, "BEGIN IMMEDIATE");
+        for (int i = 0; i < FILL_BATCH && n + i < s->backlog; i++) {
+            sqlite3_bind_blob(row, 1, body, s->size, SQLITE_STATIC);
+            step(db, row);
+        }
+        run(db, "COMMIT");
+    }
+    sqlite3_finalize(row);
+    run(db, "PRAGMA wal_checkpoint(PASSIVE)");
+}
+
 static void measure(const Setting *s) {
     char path[4096];
     snprintf(path, sizeof path, "%s/limit-%ld.db", s->directory, (long)getpid());
     sqlite3 *db = open_new(path, s);
-    int rows = phase(db, s, 0, ROWS_MAX);
+    if (s->backlog) fill(db, s);
+    int rows = phase(db, s, 0, s->rows_max);
     if (s->autocheckpoint && atoi(s->autocheckpoint) == 0)
         run(db, "PRAGMA wal_checkpoint(PASSIVE)");
-    phase(db, s, 1, rows);
+    if (s->deletes) phase(db, s, 1, rows);
     sqlite3_close(db);
     unlink(path);
 }
@@ -123,10 +146,18 @@ int main(int argc, char **argv) {
         puts(sqlite3_libversion());
         return 0;
     }
-    must(argc == 6 || argc == 8,
-         "usage: limit DIR SYNC SIZE BATCH SECONDS [PAGE_SIZE AUTOCHECKPOINT]");
+    must(argc >= 6 && argc <= 8,
+         "usage: limit DIR SYNC SIZE BATCH SECONDS [BACKLOG|PAGE_SIZE AUTOCHECKPOINT]");
     Setting s = {.directory = argv[1], .sync = argv[2], .size = atoi(argv[3]),
-                 .batch = atoi(argv[4]), .seconds = atof(argv[5])};
+                 .batch = atoi(argv[4]), .rows_max = ROWS_MAX, .deletes = 1};
+    char *unit;
+    s.seconds = strtod(argv[5], &unit);
+    if (*unit) {
+        s.rows_max = (int)s.seconds;
+        s.seconds = FOR_EVER;
+        s.deletes = *unit == 'd';
+    }
+    if (argc == 7) s.backlog = atoi(argv[6]);
     if (argc == 8) s.page_size = argv[6], s.autocheckpoint = argv[7];
     must(s.size > 0 && s.size <= BODY_MAX, "SIZE is out of range");
     must(s.batch > 0, "BATCH is out of range");

@@ -1,4 +1,4 @@
-"""The tables of speed in README and docs, from results/ratios.json.
+"""The tables of README and docs, from the results; those of the field: field_tables.py.
 
 For cog: `from tables import speed_table`. Needs nothing but the results, so the check
 that pasted output is true measures nothing.
@@ -7,7 +7,12 @@ that pasted output is true measures nothing.
 import json
 from pathlib import Path
 
-RESULTS = Path(__file__).resolve().parent / "results" / "ratios.json"
+import history
+from field_tables import field_table, number
+
+__all__ = ["RESULTS", "field_table", "full_table", "heading", "history_table", "row"]
+
+RESULTS = Path(__file__).resolve().parent / "results"
 HEADER = ["scenario", "embq", "limit", "ratio", "target", "ok?"]
 
 #: What the README shows, by the figures' keys; the docs show all.
@@ -18,9 +23,13 @@ README = [
     "threads-16",
     "threads-64",
     "messages",
+    "pipeline-nowait",
+    "receive-sqlite3-1k",
+    "receive-sqlite3-1m",
     "beside-nowait",
     "beside-messages",
     "wake-p50",
+    "wake-p99",
     "idle",
     "steady-p99",
     "backlog-send",
@@ -46,6 +55,23 @@ def full_table() -> str:
     return "\n".join([*heading(), *rows, "", _conditions(results)])
 
 
+def history_table(last: int = 20) -> str:
+    """Write the latest runs: what was changed, and the key figures after it."""
+    runs = history.read(RESULTS / "history.jsonl")[-last:]
+    keys = [k for k in history.KEY_FIGURES if any(k in run["figures"] for run in runs)]
+    names = [history.KEY_FIGURES[key] for key in keys]
+    lines = [
+        "| date | revision | change | " + " | ".join(names) + " |",
+        "|---|---|---|" + "---:|" * len(keys),
+    ]
+    for run in runs:
+        figures = [run["figures"].get(key) for key in keys]
+        cells = ["" if f is None else number(f) for f in figures]
+        head = [run["date"][:10], run["revision"] or "", run["change"]]
+        lines.append("| " + " | ".join([*head, *cells]) + " |")
+    return "\n".join(lines)
+
+
 def heading():
     """Write the first two lines of a table."""
     dashes = ["---", *["---:"] * (len(HEADER) - 1)]
@@ -58,8 +84,8 @@ def row(figure):
     limit, ratio = figure["limit"], figure["ratio"]
     cells = [
         figure["what"],
-        f"{_number(figure['value'])}{unit}",
-        "" if limit is None else f"{_number(limit)}{unit}",
+        f"{number(figure['value'])}{unit}",
+        "" if limit is None else f"{number(limit)}{unit}",
         "" if ratio is None else f"{ratio:.2f}",
         _target(figure),
         {None: "", True: "yes", False: "NO"}[figure["ok"]],
@@ -68,14 +94,7 @@ def row(figure):
 
 
 def _results():
-    return json.loads(RESULTS.read_text())
-
-
-def _number(value):
-    """Write a number with the digits that mean something."""
-    if abs(value) >= 1000:
-        return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:.3g}"
+    return json.loads((RESULTS / "ratios.json").read_text())
 
 
 def _target(figure):

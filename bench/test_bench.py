@@ -1,6 +1,6 @@
 """The hot calls, one by one: `pytest bench --benchmark-only`.
 
-No limits and no promises here (ratios.py has those): this is for comparing two versions
+No limits and no promises here (run.py has those): this is for comparing two versions
 of the code, with --benchmark-save and --benchmark-compare.
 """
 

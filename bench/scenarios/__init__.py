@@ -1,4 +1,4 @@
-"""What ratios.py measures: each module is a topic, each function a scenario."""
+"""The aims of embq alone: each module is a topic, each function a scenario."""
 
 from scenarios import backlog, beside, latency, processes, receiving, sending
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 import statistics
@@ -16,6 +17,7 @@ import embq
 BODY_SIZE = 100
 BODY = bytes(range(BODY_SIZE))
 CHILD = Path(__file__).with_name("child.py")
+LIMIT_C = Path(__file__).parents[1] / "limit.c"
 
 PAGE_SIZE = 4096  # embq's
 NO_AUTOCHECKPOINT = 0  # embq's: its keeper checkpoints, no commit does
@@ -48,6 +50,10 @@ class Figure:
             return judged <= self.at_most
         return None
 
+    def stored(self):
+        """Return it as the results have it."""
+        return dataclasses.asdict(self) | {"ok": self.ok}
+
 
 def compare(key, what, unit, samples, name, limit, **target):
     """Compare two kinds of sample by the median of their ratios, round by round."""
@@ -77,13 +83,28 @@ def percentile(values, percent):
 
 
 class Run:
-    """One run of ratios.py: where, how often and how long scenarios measure."""
+    """One run of run.py: where, how often and how long scenarios measure."""
 
-    def __init__(self, directory, limit_program, rounds, seconds):
+    def __init__(self, directory, rounds, seconds):
         self.directory = directory
-        self.limit_program = limit_program
         self.rounds = rounds
         self.seconds = seconds
+
+    @functools.cached_property
+    def limit_program(self):
+        """limit.c, compiled when a limit is asked for: it needs SQLite's headers."""
+        program = self.directory / "limit"
+        compiler = os.environ.get("CC", "cc")
+        command = [compiler, "-std=c11", "-O2", "-o", program, LIMIT_C, "-lsqlite3"]
+        subprocess.run(command, check=True)
+        return program
+
+    @property
+    def limit_version(self):
+        """The SQLite of the limit; None when there was none."""
+        if "limit_program" not in vars(self):
+            return None
+        return output(self.limit_program, "version").strip()
 
     def sample(self, cells):
         """Call each function once a round, every second round in reverse order.
@@ -120,6 +141,16 @@ class Run:
                 queue.receive().ack()
             yield broker, queue
 
+    def limit_rows(self, sync, batch, seconds, *, size=BODY_SIZE, backlog=0):
+        """Measure SQLite's own inserts and deletes per second, as limit.c is told."""
+        options = [backlog] if backlog else []
+        return self._limit(sync, size, batch, seconds, *options)
+
+    def _limit(self, *values):
+        with self.folder() as folder:
+            lines = output(self.limit_program, folder, *values).splitlines()
+        return [float(line.split("|")[1]) for line in lines]
+
     def limit(self, sync, batch, *, deletes=False, policy=False):
         """Measure SQLite's own rows per second, `batch` to a transaction.
 
@@ -130,10 +161,8 @@ class Run:
             policy: With embq's page size and checkpoints, not SQLite's defaults.
         """
         options = [PAGE_SIZE, NO_AUTOCHECKPOINT] if policy else []
-        with self.folder() as folder:
-            values = [folder, sync, BODY_SIZE, batch, self.seconds, *options]
-            lines = output(self.limit_program, *values).splitlines()
-        return float(lines[1 if deletes else 0].split("|")[1])
+        found = self._limit(sync, BODY_SIZE, batch, self.seconds, *options)
+        return found[1 if deletes else 0]
 
     def rate(self, call):
         """Call it in a loop; return how often in a second."""

@@ -27,7 +27,7 @@ def messages(run):
         "policy": ("messages-policy", f"{what}; limit without checkpoints"),
     }
     return [
-        compare(key, text, "msg/s", samples, "embq", limit, at_least=0.4)
+        compare(key, text, "msg/s", samples, "embq", limit, at_least=0.6)
         for limit, (key, text) in others.items()
     ]
 

@@ -10,12 +10,12 @@ from scenarios.measure import BODY, compare
 
 def send_normal(run):
     """Send one by one at `normal`, against SQLite's one-row transactions."""
-    return _one_by_one(run, "normal", 0.6)
+    return _one_by_one(run, "normal", 0.7)
 
 
 def send_full(run):
     """Send one by one at `full`, against SQLite's one-row transactions."""
-    return _one_by_one(run, "full", 0.8)
+    return _one_by_one(run, "full", 0.9)
 
 
 def send_many(run):
@@ -34,7 +34,7 @@ def send_many(run):
         }
     )
     what = "send_many(1000), full"
-    return _against(samples, "send-many", what, 0.5)
+    return _against(samples, "send-many", what, 0.65)
 
 
 def threads(run):
@@ -50,7 +50,7 @@ def threads(run):
             1,
             at_least=target,
         )
-        for n, target in ((16, 5), (64, 10))
+        for n, target in ((16, 6), (64, 10))
     ]
 
 
