@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ class Stages:
         finally:
             gone = stage.process.poll() is not None
             self._free.put(Stage("images_run") if gone else stage)
-        if not failures or plant:
+        if not failures:
             shutil.rmtree(folder)
         return count, failures
 
@@ -92,10 +92,7 @@ class Stages:
 
 
 def crash(
-    stages: Stages,
-    todo: list[Job],
-    tell: Callable[[str], None],
-    plant: str | None = None,
+    stages: Stages, todo: list[Job], plant: str | None = None
 ) -> tuple[Counter[str], list[Failure]]:
     """Do the jobs; how many images of each workload there were, and the failures."""
     counts: Counter[str] = Counter()
@@ -105,8 +102,6 @@ def crash(
         for job, (count, failed) in zip(todo, results, strict=True):
             counts[job.workload] += count
             failures += failed
-            for failure in failed:
-                tell(str(failure))
     return counts, failures
 
 
@@ -116,21 +111,24 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seed", default=f"{SystemRandom().randrange(1 << 32):08x}")
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=[*WORKLOADS])
+    parser.add_argument("--plant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--again", type=Path, help="the kept folder of a run")
     parser.add_argument("--cut", type=int)
     parser.add_argument("--image")
     options = parser.parse_args()
     if options.again:
-        return again(options.again, options.cut, options.image)
+        return again(options.again, options.cut, options.image, options.plant)
     began = time.monotonic()
     sys.stdout.write(f"seed {options.seed}\n")
     stages = Stages(options.jobs)
     try:
         todo = list(jobs(options.images, options.seed, options.only))
-        counts, failures = crash(stages, todo, lambda text: print(text, flush=True))  # noqa: T201
+        counts, failures = crash(stages, todo, options.plant)
     finally:
         stages.close()
+    for failure in failures:
+        sys.stdout.write(f"{failure}\n")
     for name, count in counts.items():
         sys.stdout.write(f"{count:7,} {name}\n")
     seconds = time.monotonic() - began
@@ -139,10 +137,10 @@ def main() -> int:
     return bool(failures)
 
 
-def again(folder: Path, cut: int, image: str) -> int:
+def again(folder: Path, cut: int, image: str, plant: str | None) -> int:
     """Judge one image of a kept run again."""
     stage = Stage("images_run")
-    failure = stage.run("replay_one", folder, cut, image).get()
+    failure = stage.run("replay_one", folder, cut, image, plant).get()
     stage.close()
     sys.stdout.write(f"{failure or 'this image is as it should be'}\n")
     return bool(failure)

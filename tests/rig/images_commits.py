@@ -76,7 +76,9 @@ class Commits:
         elif kind == "S":
             self._syncs[offset] = self.last
         elif kind == "s":
-            self.certain = max(self.certain, self._syncs.pop(offset))
+            covers = self._syncs.pop(offset)
+            if covers or self.certain >= 0:  # the first sync may be of a bare header
+                self.certain = max(self.certain, covers)
 
     def _write(self, offset: int, data: bytes) -> None:
         if offset == 0 and len(data) == WAL_HEAD:

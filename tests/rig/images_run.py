@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -30,8 +31,9 @@ PATIENCE_S = 30
 AGAIN = "tests/rig/crash.py"
 FAILURES_MAX = 3
 #: How an image is made, and how many of a hundred are so.
-MODES = {"killed": 8, "bare": 12, "image": 80}
+MODES = {"killed": 8, "bare": 22, "image": 70}
 SHM_SIZE = 32768
+CONFIRMED = b'["sent"', b'["taken"', b'["done"', b'["apped"'
 
 _sqlite.bind()
 
@@ -74,11 +76,14 @@ class Failure:
     workload: str
     cut: int
     image: str
+    plant: str | None
     story: list[str]
     faults: list[str]
 
     def __str__(self) -> str:
         again = f"python {AGAIN} --again {self.folder} --cut {self.cut}"
+        if self.plant:
+            again += f" --plant '{self.plant}'"
         lines = [
             f"{self.workload}: cut at {self.cut}, image {self.image!r}",
             *(f"  disk: {text}" for text in self.story),
@@ -93,11 +98,7 @@ class Replay:
 
     def __init__(self, folder: Path, workload: str, plant: str | None) -> None:
         self.folder, self.workload, self.plant = folder, workload, plant
-        self.records = [
-            record
-            for record in read_record(folder / "record")
-            if not _is_planted(record, plant)
-        ]
+        self.records = list(_planted(read_record(folder / "record"), plant))
         base = {path.name: path.read_bytes() for path in (folder / "base").iterdir()}
         unknown = unknown_pages(base, NAME, self.records)
         self.disk = Disk(base)
@@ -126,12 +127,13 @@ class Replay:
 
     def cuts(self, rng: Random, count: int) -> list[int]:
         """Choose where to cut: anywhere, and after what a promise hangs on."""
-        events = [i + 1 for i, line in enumerate(self.records) if line.kind in "MSsTUC"]
-        length = len(self.records)
-        return sorted(
-            rng.choice(events) if rng.random() < 0.5 else rng.randint(0, length)
-            for _ in range(count)
+        numbered = list(enumerate(self.records, 1))
+        places = (
+            range(len(self.records) + 1),
+            [i for i, line in numbered if line.kind in "MSsTUC"],
+            [i for i, line in numbered if line.data.startswith(CONFIRMED)],
         )
+        return sorted(rng.choice(places[i % len(places)]) for i in range(count))
 
     def judge(self, image_seed: str) -> Failure | None:
         """Make an image of this moment and judge it in a new process."""
@@ -155,9 +157,8 @@ class Replay:
         faults = pickle.loads(text) if status == 0 else [ended]
         if not faults:
             return None
-        folder = str(self.folder)
-        cut = self.at - 1
-        return Failure(folder, self.workload, cut, image_seed, image.story, faults)
+        where = (str(self.folder), self.workload, self.at - 1, image_seed)
+        return Failure(*where, self.plant, image.story, faults)
 
     def _image(self, rng: Random, mode: str) -> Image:
         if mode == "killed":
@@ -175,10 +176,23 @@ class Replay:
         return case.judge()
 
 
-def _is_planted(line: Record, plant: str | None) -> bool:
-    """Whether a planted bug takes this line away: the sync was never made."""
-    name = {"no fsync": f"{NAME}-wal", "no folder fsync": FOLDER}.get(plant or "")
-    return line.kind in "Ss" and line.name == name
+def _planted(records: list[Record], plant: str | None) -> Iterator[Record]:
+    """Take away the syncs that a planted bug, or another SQLite, would not make."""
+    before = Record("", "", 0, b"")
+    ours = False
+    for line in records:
+        is_sync = line.kind in "Ss"
+        if is_sync and line.name == FOLDER:
+            # SQLite's own come right after the first sync of a new -wal or journal.
+            if line.kind == "S":
+                ours = before.kind != "s" or before.offset != line.offset
+            gone = plant == "no folder fsync"
+            gone |= plant == "SQLite without folder fsync" and not ours
+        else:
+            gone = plant == "no fsync" and is_sync and line.name == f"{NAME}-wal"
+        before = line
+        if not gone:
+            yield line
 
 
 def write_image(disk: Path, aside: Path, image: Image, rng: Random) -> None:
@@ -217,8 +231,10 @@ def replay(
     return count, failures
 
 
-def replay_one(folder: Path, cut: int, image_seed: str) -> Failure | None:
+def replay_one(
+    folder: Path, cut: int, image_seed: str, plant: str | None
+) -> Failure | None:
     """Judge one image again."""
-    run = Replay(folder, image_seed.split(".")[1], None)
+    run = Replay(folder, image_seed.split(".")[1], plant)
     run.go_to(cut)
     return run.judge(image_seed)

@@ -278,6 +278,15 @@ def normal(run: Run) -> None:
     sending(run, "normal", "m", 60)
 
 
+def lulls(run: Run) -> None:
+    """Between bursts the keeper checkpoints, and the -wal starts over."""
+    for burst in range(4):
+        sending(run, "normal", f"n{burst}-", 30)
+        handling(run, "normal", 6)
+        sending(run, "full", f"f{burst}-", 2)
+        time.sleep(0.3)
+
+
 def threads(run: Run) -> None:
     """Senders of both kinds, consumers of both kinds, and the application."""
     run.rig.stir(run.rng.randrange(1 << 30), one_in=60, most_us=300)
@@ -286,7 +295,7 @@ def threads(run: Run) -> None:
         *(lambda n=n: sending(run, "normal", f"n{n}-", 30) for n in range(4)),
         lambda: staging(run, "full", "s", 5),
         lambda: handling(run, "normal", 70),
-        lambda: taking(run, "full", 10),
+        lambda: taking(run, "full", 24),
         lambda: inserting(run, 20),
     )
     run.rig.stir(0, one_in=0)
@@ -344,8 +353,11 @@ def burial(run: Run) -> None:
 
 
 def once(run: Run) -> None:
-    """At most once, on a full broker and on another."""
-    taking(run, "full", 14)
+    """At most once, on a full broker beside a sender that syncs, and on another."""
+    run.together(
+        lambda: taking(run, "full", 16),
+        lambda: sending(run, "full", "f", 24),
+    )
     taking(run, "normal", 3)
 
 
@@ -426,7 +438,8 @@ class Workload:
 WORKLOADS = {
     "full": Workload(full),
     "normal": Workload(normal),
-    "threads": Workload(threads, share=16),
+    "lulls": Workload(lulls, share=10),
+    "threads": Workload(threads, share=12),
     "processes": Workload(processes, share=12),
     "creation": Workload(creation, base_nothing),
     "conversion": Workload(conversion, base_application, share=8),
@@ -442,4 +455,4 @@ WORKLOADS = {
 
 def slow_disk(run: Run) -> None:
     """Let each sync take a moment, so that cuts fall into it."""
-    run.rig.arm("fsync", DELAY, last=FOREVER, argument=run.rng.randrange(50, 400))
+    run.rig.arm("fsync", DELAY, last=FOREVER, argument=run.rng.choice([50, 500, 2000]))

@@ -66,7 +66,7 @@ static struct {
 } stir;
 
 static char watched[4096];
-static char boot_id[4096]; /* the file to read in place of BOOT_ID */
+static char boot_id[4096];   /* the file to read in place of BOOT_ID */
 static char paths[FDS][256]; /* by descriptor; empty: not watched */
 static struct {
     uintptr_t from, to;
