@@ -74,7 +74,8 @@ int64_t owner_register(struct engine *e) {
         return -1;
     e->slot = slot;
     /* The sync that this waits for covers them all. */
-    e->channels_certain = statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, 1) - 1;
+    ATOMIC_STORE(&e->channels_certain,
+                 statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, 1) - 1);
     return 0;
 }
 

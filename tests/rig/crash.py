@@ -13,7 +13,6 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,8 +22,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from random import SystemRandom
 
-from images_run import Failure
-from images_work import WORKLOADS
+from images_run import PLANTS, Failure
+from images_workloads import WORKLOADS
 from interpose import Stage
 
 RUN_IMAGES = 100  # of one recorded run
@@ -68,8 +67,7 @@ class Stages:
 
     def run(self, job: Job, plant: str | None = None) -> tuple[int, list[Failure]]:
         """Record one run and judge its images; keep it when one failed."""
-        folder = self.folder / f"{job.seed}-{threading.get_ident()}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix=f"{job.seed}-", dir=self.folder))
         stage = self._free.get()
         try:
             stage.run("record", folder, job.workload, job.seed).get()
@@ -111,7 +109,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seed", default=f"{SystemRandom().randrange(1 << 32):08x}")
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=[*WORKLOADS])
-    parser.add_argument("--plant")
+    parser.add_argument("--plant", choices=PLANTS, help="a bug that must be found")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--again", type=Path, help="the kept folder of a run")
     parser.add_argument("--cut", type=int)

@@ -5,10 +5,6 @@ sync of that file that began later has ended, and a name once its folder was syn
 Everything else may have reached the disk or not, in any order: `Disk.image` chooses, by
 a random generator, one of the things that a cut at this point can leave.
 
-A write reaches the disk by sectors of 512 bytes, each whole or not at all. A sector
-that did shows the file as it was at some moment, as it is written from a page of the
-cache: with all writes to it up to there.
-
 Two models of names and lengths:
 
 strict   POSIX: each name is as it was at some moment since the last sync of the folder,
@@ -22,73 +18,13 @@ The -shm is no part of this: it may be gone or hold anything, see images_run.py.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
-SECTOR = 512
-HEAD = struct.Struct("<4q")  # kind, length of the name, offset, size
-#: What of the changes to a file since its last sync is dropped, by `_choose`.
-PLANS = ("nothing", "all", "few", "few", "half", "tail", "tail", "head")
+from images_fate import build, choose, litter, tell
+from images_record import SECTOR, Change, Record, put
+
 MODELS = ("strict", "ordered")
-
-
-class Record(NamedTuple):
-    """A line of the record: see `log_record` in interpose.c for the kinds."""
-
-    kind: str
-    name: str
-    offset: int
-    data: bytes
-
-
-class Change(NamedTuple):
-    """A write, or with no data a new length."""
-
-    offset: int
-    data: bytes | None
-
-
-def read_record(path: Path) -> list[Record]:
-    """Read a whole record."""
-    text, at, records = path.read_bytes(), 0, []
-    while at < len(text):
-        kind, length, offset, size = HEAD.unpack_from(text, at)
-        at += HEAD.size
-        name = text[at : at + length].decode()
-        at += length
-        has_bytes = chr(kind) in "WM"
-        data = text[at : at + size] if has_bytes else b""
-        at += len(data)
-        records.append(Record(chr(kind), name, offset, data))
-    return records
-
-
-def put(content: bytearray, change: Change) -> None:
-    """Make a change."""
-    offset, data = change
-    if len(content) < offset:
-        content.extend(bytes(offset - len(content)))
-    if data is None:
-        del content[offset:]
-    else:
-        content[offset : offset + len(data)] = data
-
-
-def sectors(change: Change) -> range:
-    """Tell which sectors a write touches."""
-    offset, data = change
-    return range(offset // SECTOR, (offset + len(data or b"") - 1) // SECTOR + 1)
-
-
-def part(change: Change, sector: int) -> Change:
-    """Cut a write down to what it puts into one sector."""
-    offset, data = change
-    first = max(sector * SECTOR, offset)
-    last = (sector + 1) * SECTOR
-    return Change(first, (data or b"")[first - offset : last - offset])
 
 
 class File:
@@ -197,10 +133,15 @@ class Disk:
         image = Image({}, [model])
         names = self._choose_names(rng, model, image.story)
         for name, file in names.items():
-            plan, fates = _choose(rng, file.pending)
-            garbage = self._garbage(rng, name, file) if model == "strict" else None
-            image.files[name] = _build(file, fates, rng, garbage)
-            image.story.append(_tell(name, plan, file, fates, image.files[name]))
+            plan, fates = choose(rng, file.pending)
+            content, fresh = build(file.stable, file.pending, fates)
+            if model == "strict":
+                garbage = self._garbage(rng, name, file)
+                litter(rng, content, fresh, len(file.live), garbage)
+            image.files[name] = content
+            sizes = f"{len(content)} bytes, {len(file.live)} at the cut"
+            text = tell(plan, file.pending, fates)
+            image.story.append(f"{name} ({sizes}): {text}")
         return image
 
     def _names_after(self, count: int) -> dict[str, File]:
@@ -222,7 +163,7 @@ class Disk:
                 chosen.pop(name, None)
                 if state is not None:
                     chosen[name] = state
-        for name in {name for name, _ in self.moves}:
+        for name in dict.fromkeys(name for name, _ in self.moves):
             if chosen.get(name) is not self.names.get(name):
                 now = "there" if name in self.names else "gone"
                 then = "is an earlier one" if name in chosen else "is not there"
@@ -239,110 +180,3 @@ class Disk:
         if kind == "old" and before:
             return bytes(before[-1].live[:size].ljust(size, b"\0"))
         return rng.randbytes(SECTOR) * (size // SECTOR + 1)
-
-
-# ---- the fate of each change: True reached the disk, False did not, a set of sectors
-# ---- reached it in part
-
-Fate = bool | frozenset[int]
-
-
-def _torn(rng: Random, change: Change) -> Fate:
-    if change.data is None:
-        return rng.random() < 0.5
-    share = rng.random()
-    return frozenset(sector for sector in sectors(change) if rng.random() < share)
-
-
-def _near_the_end(rng: Random, count: int) -> int:
-    """Choose a place in a list, half of the time among the last."""
-    if rng.random() < 0.5:
-        return rng.randrange(count)
-    return max(0, count - 1 - int(rng.expovariate(1 / 6)))
-
-
-def _choose(rng: Random, pending: list[Change]) -> tuple[str, list[Fate]]:
-    count = len(pending)
-    plan = rng.choice(PLANS) if count else "nothing"
-    if plan == "nothing":
-        return plan, [True] * count
-    if plan == "all":
-        return plan, [False] * count
-    if plan == "half":
-        return plan, [
-            _torn(rng, change) if rng.random() < 0.1 else rng.random() < 0.5
-            for change in pending
-        ]
-    at = _near_the_end(rng, count)
-    if plan == "few":
-        fates: list[Fate] = [True] * count
-        for _ in range(rng.randint(1, 3)):
-            fates[at] = rng.choice([False, _torn(rng, pending[at])])
-            at = _near_the_end(rng, count)
-        return plan, fates
-    before, after = (True, False) if plan == "tail" else (False, True)
-    middle = _torn(rng, pending[at])
-    return plan, [before] * at + [middle] + [after] * (count - at - 1)
-
-
-def _build(
-    file: File, fates: list[Fate], rng: Random, garbage: bytes | None
-) -> bytearray:
-    content = bytearray(file.stable)
-    behind: dict[int, list[Change]] = {}  # by sector: writes that it lacks
-    fresh: set[int] = set()  # sectors of these beyond what was there
-    for change, fate in zip(file.pending, fates, strict=True):
-        if change.data is None:
-            if fate:
-                put(content, change)
-                kept = range(len(content) // SECTOR + 1)
-                behind = {at: late for at, late in behind.items() if at in kept}
-            continue
-        if fate is True and not behind:
-            put(content, change)
-            continue
-        for sector in sectors(change):
-            if fate is True or (fate and sector in fate):
-                for lacking in (*behind.pop(sector, ()), change):
-                    put(content, part(lacking, sector))
-                fresh.discard(sector)
-            else:
-                behind.setdefault(sector, []).append(change)
-                if sector * SECTOR >= len(content):
-                    fresh.add(sector)
-    if garbage is not None:
-        _litter(content, fresh, len(file.live), rng, garbage)
-    return content
-
-
-def _litter(
-    content: bytearray, fresh: set[int], size: int, rng: Random, garbage: bytes
-) -> None:
-    """Let the file have grown without its data."""
-    if size > len(content):
-        grown = rng.choice([len(content), size, rng.randint(len(content), size)])
-        content.extend(bytes(grown - len(content)))
-    for sector in fresh:
-        at = sector * SECTOR
-        room = len(content) - at
-        if room > 0:
-            content[at : at + min(room, SECTOR)] = garbage[at : at + min(room, SECTOR)]
-
-
-def _tell(
-    name: str, plan: str, file: File, fates: list[Fate], content: bytearray
-) -> str:
-    lost = [i for i, fate in enumerate(fates) if fate is not True]
-    text = f"{name}: {plan} lost, {len(lost)} of {len(fates)} unsynced changes"
-    shown = [_tell_change(file.pending[i], fates[i]) for i in lost[:6]]
-    sizes = f"{len(content)} bytes, {len(file.live)} at the cut"
-    return f"{text} ({sizes}) {' '.join(shown)}{' ...' if len(lost) > 6 else ''}"
-
-
-def _tell_change(change: Change, fate: Fate) -> str:
-    if change.data is None:
-        return f"truncation to {change.offset}"
-    text = f"[{change.offset}:{change.offset + len(change.data)}]"
-    if not fate:
-        return text
-    return f"{text} but sectors {sorted(fate)}" if fate is not True else text

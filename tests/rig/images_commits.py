@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import zlib
 
-from images import Disk, File, Record
+from images import Disk, File
+from images_record import Record
 
 FRAME_HEAD = 24
 WAL_HEAD = 32
@@ -77,7 +78,9 @@ class Commits:
             self._syncs[offset] = self.last
         elif kind == "s":
             covers = self._syncs.pop(offset)
-            if covers or self.certain >= 0:  # the first sync may be of a bare header
+            # Until a new -wal has its name for certain, and with it an old journal has
+            # lost its own, an earlier state may come back.
+            if self.disk.names[self.wal].born < self.disk.synced:
                 self.certain = max(self.certain, covers)
 
     def _write(self, offset: int, data: bytes) -> None:

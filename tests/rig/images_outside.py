@@ -183,7 +183,7 @@ class Outside:
                 yield f"the application's row {number} is gone"
 
     def _batches(self, there: set[str]) -> Iterator[str]:
-        for batch in {one.batch for one in self.messages.values()}:
+        for batch in dict.fromkeys(one.batch for one in self.messages.values()):
             stays = [key for key in batch if not self.messages[key].may_be_gone]
             left = [key for key in stays if key in there]
             if left and len(left) < len(stays) and self._undisturbed(batch):

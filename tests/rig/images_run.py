@@ -16,11 +16,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from images import MODELS, Disk, Image, Record, read_record
+from images import MODELS, Disk, Image
 from images_commits import Commits, unknown_pages
 from images_judge import Case
 from images_outside import Outside
-from images_work import WORKLOADS, Run, slow_disk
+from images_record import Record, read_record
+from images_work import Run, slow_disk
+from images_workloads import WORKLOADS
 from interpose import Rig
 
 from embq import _sqlite
@@ -33,6 +35,8 @@ FAILURES_MAX = 3
 #: How an image is made, and how many of a hundred are so.
 MODES = {"killed": 8, "bare": 22, "image": 70}
 SHM_SIZE = 32768
+#: What `_planted` and `Replay` can do to a record: bugs, and an SQLite of another kind.
+PLANTS = ("no fsync", "no folder fsync", "early", "SQLite without folder fsync")
 CONFIRMED = b'["sent"', b'["taken"', b'["done"', b'["apped"'
 
 _sqlite.bind()
@@ -235,6 +239,6 @@ def replay_one(
     folder: Path, cut: int, image_seed: str, plant: str | None
 ) -> Failure | None:
     """Judge one image again."""
-    run = Replay(folder, image_seed.split(".")[1], plant)
+    run = Replay(folder, image_seed.split(".")[-3], plant)
     run.go_to(cut)
     return run.judge(image_seed)
