@@ -29,8 +29,8 @@ DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
 	-Wstrict-prototypes -Werror
 
-.PHONY: help setup run test soak fuzz lint format types bench profile sanitize docs \
-	build clean
+.PHONY: help setup run test soak crash fuzz mutants coverage lint format types bench \
+	profile sanitize docs build clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -61,6 +61,15 @@ test: $(CORE_READY)  ## Run the tests; ARGS="-k name" chooses
 soak: $(CORE_READY)  ## Chaos for an hour; SECONDS=600 for less
 	PYTHONPATH=tests $(BIN)/python -m rig.chaos_soak $(or $(SECONDS),3600) $(SEED)
 
+crash: $(CORE_READY)  ## Power loss: 10,000 crash images; ARGS="--images N --seed S"
+	$(BIN)/python tests/rig/crash.py $(ARGS)
+
+mutants: $(CORE_READY)  ## Plant bugs; each must be found by its test; ARGS=words choose
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+coverage: $(CORE_READY)  ## Which lines the tests run, in C and Python; ARGS as for test
+	$(BIN)/python tests/covered.py $(ARGS)
+
 lint: $(VENV_READY)  ## Check style: Python with ruff, C with the compiler
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -87,7 +96,7 @@ bench: $(CORE_READY) $(BENCH_READY)  ## Measure embq, its peers and the limit; A
 profile: $(CORE_READY) $(BENCH_READY)  ## Count instructions and system calls per message
 	.venv-bench/bin/python bench/costs.py $(ARGS)
 
-sanitize: $(CORE_READY)  ## Run the C tests, ASan and UBSan on
+sanitize: $(CORE_READY)  ## Run the C tests under ASan and UBSan, the threads under TSan
 	$(BIN)/python -m pytest tests/test_c.py $(ARGS)
 
 fuzz: $(CORE_READY)  ## Fuzz the core; FUZZ_SECONDS=600: for longer

@@ -41,7 +41,7 @@ MUTANTS = [
         "A send at full does not wait for an fsync",
         "1, CASE 20",
         "test_confirming.py::test_what_is_synced_before_it_returns",
-        (CALLS, "    op->full = b->full != 0;\n    return op;", "    return op;"),
+        (CALLS, "    op->full = b->full != 0;\n    op->timed", "    op->timed"),
     ),
     mutant(
         "A send_nowait at full does not wait for an fsync",
