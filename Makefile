@@ -13,6 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 CC ?= cc
+# For each target.
+FUZZ_SECONDS ?= 60
 BIN := .venv/bin
 VENV_READY := .venv/.ready
 CORE_READY := .venv/.core
@@ -20,14 +22,15 @@ BENCH_READY := .venv-bench/.ready
 
 C_FILES := $(sort $(wildcard csrc/*.c))
 C_HEADERS := $(wildcard csrc/*.h)
-C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.c tests/c/*.h)
+C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.[ch] tests/rig/*.c \
+	tests/fuzz/*.[ch])
 DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
 	-Wstrict-prototypes -Werror
 
-.PHONY: help setup run test lint format types bench profile sanitize docs build \
-	clean
+.PHONY: help setup run test soak fuzz lint format types bench profile sanitize docs \
+	build clean
 
 help:  ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,6 +57,9 @@ run: $(CORE_READY)  ## Run the main job; FILE=events.jsonl: on these events
 
 test: $(CORE_READY)  ## Run the tests; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(CORE_READY)  ## Chaos for an hour; SECONDS=600 for less
+	PYTHONPATH=tests $(BIN)/python -m rig.chaos_soak $(or $(SECONDS),3600) $(SEED)
 
 lint: $(VENV_READY)  ## Check style: Python with ruff, C with the compiler
 	$(BIN)/ruff check
@@ -83,6 +89,9 @@ profile: $(CORE_READY) $(BENCH_READY)  ## Count instructions and system calls pe
 
 sanitize: $(CORE_READY)  ## Run the C tests, ASan and UBSan on
 	$(BIN)/python -m pytest tests/test_c.py $(ARGS)
+
+fuzz: $(CORE_READY)  ## Fuzz the core; FUZZ_SECONDS=600: for longer
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
 docs: $(CORE_READY)  ## Check the docs: pasted output is true, examples run
 	@test -n "$(DOCS)" || { echo "there are no docs" >&2; exit 1; }

@@ -82,6 +82,7 @@ static struct op *send_begin(struct broker *b, enum op_kind kind, int64_t channe
     copy(op->bytes, body, body_size);
     copy(op->bytes + body_size, fields, fields_size);
     op->full = b->full != 0;
+    op->timed = timeout_ms >= 0;
     return op;
 }
 
@@ -107,6 +108,7 @@ long long embq_send_many(embq_ref broker, long long channel, const char *packed,
 int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int flags,
                embq_bytes *out) {
     int64_t code;
+    if (limit < 1) return error_set(EMBQ_INVALID_ARGUMENT, "a claim of %d", limit);
     struct broker *b = broker_of(broker);
     struct op *op = call_begin(b, OP_CLAIM, channel, 0, 0, -1, &code);
     if (!op) return (int)code;
@@ -120,11 +122,22 @@ int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int f
     return (int)call_run(b, op);
 }
 
+static int settle_check(int verb, int count, long long delay_ms) {
+    int least = verb == EMBQ_EXTEND ? 0 : -1;
+    if (verb >= EMBQ_ACK && verb <= EMBQ_GIVE_BACK && count >= 0 && delay_ms >= least &&
+        delay_ms <= EMBQ_DURATION_MAX_MS)
+        return 0;
+    return error_set(EMBQ_INVALID_ARGUMENT,
+                     "settling %d receipts by verb %d, with a delay of %lld ms", count,
+                     verb, delay_ms);
+}
+
 int embq_settle(embq_ref broker, long long channel, int verb, const char *receipts,
                 int count, long long delay_ms, const char *note, size_t note_size,
                 int timeout_ms) {
     int64_t code;
     struct broker *b = broker_of(broker);
+    if ((code = settle_check(verb, count, delay_ms)) < 0) return (int)code;
     size_t size = (size_t)count * EMBQ_RECEIPT_SIZE;
     struct op *op =
         call_begin(b, OP_SETTLE, channel, size, note_size, timeout_ms, &code);
@@ -149,8 +162,7 @@ int embq_ping(embq_ref broker, int timeout_ms) {
     return barrier(broker_of(broker), 0, timeout_ms);
 }
 
-/* The first failure that nobody awaited, once. */
-static int unawaited_take(struct broker *b) {
+int unawaited_take(struct broker *b) {
     struct engine *e = b->engine;
     pthread_mutex_lock(&e->mutex);
     int code = b->first_failure;
@@ -175,7 +187,8 @@ int embq_flush(embq_ref broker, int timeout_ms) {
 /* In the child of a fork, until a call that may block opens the file again. In the
  * parent the ring goes on meanwhile. */
 static int is_detached(const struct broker *b) {
-    return !b->closed && !b->engine->attached && !b->engine->forking;
+    return !ATOMIC_LOAD(&b->closed) && !ATOMIC_LOAD(&b->engine->attached) &&
+           !ATOMIC_LOAD(&b->engine->forking);
 }
 
 static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t channel,
@@ -183,12 +196,13 @@ static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t chann
                               size_t extra_size) {
     struct engine *e = b->engine;
     if (is_detached(b)) return NULL;
-    if (b->closed) error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
-    else if (e->failed)
-        error_set(e->failed,
+    int closed = ATOMIC_LOAD(&b->closed), failed = ATOMIC_LOAD(&e->failed);
+    if (closed) error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
+    else if (failed)
+        error_set(failed,
                   "%s: an earlier write failed, and this handle goes no further",
                   e->path);
-    if (b->closed || e->failed) return NULL;
+    if (closed || failed) return NULL;
     struct op *op = op_new(b, kind, channel, size, extra_size);
     if (!op) return NULL;
     copy(op->bytes, bytes, size);
@@ -198,10 +212,11 @@ static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t chann
 }
 
 static int refusal(const struct broker *b) {
-    return is_detached(b)      ? EMBQ_DETACHED
-           : b->closed         ? EMBQ_CLOSED
-           : b->engine->failed ? b->engine->failed
-                               : EMBQ_NO_MEMORY;
+    int failed = ATOMIC_LOAD(&b->engine->failed);
+    return is_detached(b)            ? EMBQ_DETACHED
+           : ATOMIC_LOAD(&b->closed) ? EMBQ_CLOSED
+           : failed                  ? failed
+                                     : EMBQ_NO_MEMORY;
 }
 
 embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
@@ -244,8 +259,8 @@ long long embq_ticket_result(embq_ref ticket) {
     struct op *op = (struct op *)ticket;
     if (is_parents(op)) return parents_error();
     if (ATOMIC_LOAD(&op->word) != WORD_DONE) return EMBQ_NOT_YET;
-    op->seen = 1;
-    if (op->result < 0) error_set((int)op->result, "%s", op->error);
+    ATOMIC_STORE(&op->seen, 1); /* several threads may ask */
+    if (op->result < 0) error_set((int)op->result, "%s", op_error(op));
     return op->result;
 }
 
@@ -273,5 +288,5 @@ unsigned long long embq_file_id(embq_ref broker) {
 }
 
 long long embq_unawaited_failures(embq_ref broker) {
-    return broker_of(broker)->unawaited;
+    return ATOMIC_LOAD(&broker_of(broker)->unawaited);
 }

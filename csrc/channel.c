@@ -1,10 +1,10 @@
 /* Channels: reading and writing their rows, declaring and creating queues. See store.h.
  *
- * A send writes its message and nothing else. The channel's row says how many were
+ * A send writes its message and nothing else. The subscription's row says how many were
  * sent, and which sequence is next, as of the last time that it was written; what was
  * sent since is told by the last message: its sequence gives the number, its
- * total_bytes the sum of sizes. So the row is written, at the latest, in the
- * transaction that removes a message.
+ * total_bytes the sum of sizes. So the row must be written, at the latest, in the
+ * transaction that removes a message, and is, as the removal is counted there too.
  */
 #include "store.h"
 
@@ -38,6 +38,48 @@ static char *slice_copy(struct slice s) {
     return copy;
 }
 
+/* One that does not fit is kept as none, and so refused. */
+static void codec_keep(struct options *o, struct slice codec) {
+    int fits = codec.data && codec.size < sizeof o->codec;
+    snprintf(o->codec, sizeof o->codec, "%.*s", fits ? (int)codec.size : 0,
+             fits ? codec.data : "");
+}
+
+/* Keep a text of a row; 0 or -1. */
+static int text_keep(struct engine *e, char **text, struct slice s) {
+    free(*text);
+    *text = slice_copy(s);
+    if (s.data && !*text && !e->storage_error) e->storage_error = SQLITE_NOMEM;
+    return s.data && !*text ? -1 : 0;
+}
+
+static int is_between(int64_t value, int64_t least, int64_t most) {
+    return value >= least && value <= most;
+}
+
+/* Whether they can be obeyed: what Python refuses, a damaged file may hold. */
+static int options_are_sound(const struct options *o) {
+    return o->codec[0] &&
+           is_between(o->visibility_timeout_ms, 1, EMBQ_DURATION_MAX_MS) &&
+           is_between(o->max_receives, 1, INT32_MAX) &&
+           (!o->dead_letter || o->dead_letter[0]) &&
+           is_between(o->retry_first_ms, 0, EMBQ_DURATION_MAX_MS) &&
+           o->retry_factor >= 1 && o->retry_factor <= INT32_MAX &&
+           is_between(o->retry_cap_ms, 0, EMBQ_DURATION_MAX_MS) &&
+           is_between(o->max_body, 1, INT32_MAX);
+}
+
+static int counters_are_sound(const struct channel *c) {
+    const struct subscription *u = &c->sub;
+    const int64_t counters[] = {
+        c->sent,      c->sent_bytes, u->removed,      u->in_flight,   u->waiting,
+        u->delivered, u->acked,      u->nacked,       u->redelivered, u->rejected,
+        u->expired,   u->dead,       u->removed_bytes};
+    for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
+        if (!is_between(counters[i], 0, EMBQ_COUNTER_MAX)) return 0;
+    return u->in_flight + u->waiting <= c->sent - u->removed;
+}
+
 /* What was sent since the row was written. */
 static int channel_read_tail(struct engine *e, struct channel *c) {
     int64_t from = message_id(c->id, EMBQ_LANE_DEFAULT, c->stored_sequence);
@@ -45,7 +87,8 @@ static int channel_read_tail(struct engine *e, struct channel *c) {
     sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_TAIL, c->shard, INTS(from, to));
     int found = statement_step(e, s);
     if (found <= 0) return found;
-    int64_t since = sq.column_int64(s, 0) - from + 1;
+    int64_t last = sq.column_int64(s, 0), since = last - from + 1;
+    if (!is_between(last, from, to)) return storage_corrupt(e);
     c->sent += since;
     c->next_sequence += since;
     c->sent_bytes = sq.column_int64(s, 1);
@@ -53,51 +96,72 @@ static int channel_read_tail(struct engine *e, struct channel *c) {
     return 0;
 }
 
-static int channel_read(struct engine *e, struct channel *c) {
+static int channel_row_read(struct engine *e, struct channel *c) {
     sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_READ, 0, INTS(c->id));
     int found = statement_step(e, s);
     if (found <= 0) return found;
     struct options *o = &c->options;
-    free(c->name);
-    free(o->dead_letter);
-    c->name = slice_copy(column_slice(s, 0));
-    c->shard = (int)sq.column_int64(s, 1) & (EMBQ_SHARDS - 1);
-    snprintf(o->codec, sizeof o->codec, "%s", (const char *)sq.column_text(s, 2));
+    int64_t shard = sq.column_int64(s, 1);
+    struct slice codec = column_slice(s, 2);
+    int kept = text_keep(e, &c->name, column_slice(s, 0)) +
+               text_keep(e, &o->dead_letter, column_slice(s, 5));
+    c->shard = (int)(shard & (EMBQ_SHARDS - 1));
+    codec_keep(o, codec);
     o->visibility_timeout_ms = sq.column_int64(s, 3);
     o->max_receives = sq.column_int64(s, 4);
-    o->dead_letter = slice_copy(column_slice(s, 5));
     o->retry_first_ms = sq.column_int64(s, 6);
     o->retry_factor = sq.column_double(s, 7);
     o->retry_cap_ms = sq.column_int64(s, 8);
     o->retry_jitter = (int)sq.column_int64(s, 9);
     o->max_body = sq.column_int64(s, 10);
-    c->next_sequence = sq.column_int64(s, 11);
-    c->sent = sq.column_int64(s, 12);
-    c->sent_bytes = sq.column_int64(s, 13);
-    c->stored_sequence = c->next_sequence;
     sq.reset(s);
-    if (channel_read_tail(e, c) < 0) return -1;
+    if (kept < 0) return -1;
+    return c->name && shard == c->shard && options_are_sound(o) ? 1
+                                                                : storage_corrupt(e);
+}
 
-    s = statement_ints(e, ST_SUBSCRIPTION_READ, 0, INTS(c->id));
-    found = statement_step(e, s);
-    if (found <= 0) return found;
+/* Whether the numbers can be what this core wrote. Others must go no further: an id out
+ * of the channel's range would hand out another queue's messages. */
+static int channel_is_sound(const struct channel *c) {
+    int64_t cursor = c->sub.cursor[EMBQ_LANE_DEFAULT];
+    return counters_are_sound(c) && (!cursor || channel_has_given_out(c, cursor) ||
+                                     cursor == message_id(c->id, EMBQ_LANE_DEFAULT, 0));
+}
+
+static int subscription_read(struct engine *e, struct channel *c) {
+    sqlite3_stmt *s = statement_ints(e, ST_SUBSCRIPTION_READ, 0, INTS(c->id));
+    if (statement_step(e, s) <= 0) return storage_corrupt(e);
     int column = 0;
     int64_t *counters[] = {&c->sub.removed, &c->sub.removed_bytes, &c->sub.in_flight,
                            &c->sub.waiting, &c->sub.delivered,     &c->sub.redelivered,
                            &c->sub.acked,   &c->sub.nacked,        &c->sub.rejected,
                            &c->sub.expired, &c->sub.dead};
     c->sub.id = sq.column_int64(s, column++);
+    c->next_sequence = c->stored_sequence = sq.column_int64(s, column++);
+    c->sent = sq.column_int64(s, column++);
+    c->sent_bytes = sq.column_int64(s, column++);
     for (int lane = 0; lane < EMBQ_LANES; lane++)
         c->sub.cursor[lane] = sq.column_int64(s, column++); /* null reads as 0 */
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
         *counters[i] = sq.column_int64(s, column++);
     sq.reset(s);
+    if (!is_between(c->next_sequence, 1, EMBQ_SEQUENCE_MAX - 1))
+        return storage_corrupt(e);
+    if (channel_read_tail(e, c) < 0) return -1;
+    return channel_is_sound(c) ? 1 : storage_corrupt(e);
+}
+
+static int channel_read(struct engine *e, struct channel *c) {
+    int found = channel_row_read(e, c);
+    if (found > 0) found = subscription_read(e, c);
+    if (found <= 0) return found;
     c->epoch = e->epoch;
-    c->removes = c->sub_dirty = 0;
+    c->dirty = 0;
     return 1;
 }
 
 struct channel *channel_get(struct engine *e, int64_t id) {
+    if (!channel_is_possible(id)) return NULL;
     struct channel *c = channel_slot(e, id);
     if (!c || (c->epoch != e->epoch && channel_read(e, c) <= 0)) return NULL;
     if (c->used != e->transaction) {
@@ -110,7 +174,7 @@ struct channel *channel_get(struct engine *e, int64_t id) {
 
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription) {
     int64_t id = statement_int(e, ST_SUBSCRIPTION_CHANNEL, 0, INTS(subscription), 0);
-    return id ? channel_get(e, id) : NULL;
+    return channel_get(e, id);
 }
 
 int64_t channel_find(struct engine *e, const char *name, size_t size) {
@@ -121,6 +185,7 @@ int64_t channel_find(struct engine *e, const char *name, size_t size) {
     if (found > 0) {
         id = sq.column_int64(s, 0);
         sq.reset(s);
+        if (!channel_is_possible(id)) return storage_corrupt(e);
     }
     return found < 0 ? -1 : id;
 }
@@ -141,7 +206,7 @@ static void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
 int64_t channel_create(struct engine *e, const char *name, size_t size,
                        const struct options *o) {
     int64_t id = statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, -1);
-    if (id < 0) return -1;
+    if (id < 1) return storage_corrupt(e); /* or failed already */
     if (id >= EMBQ_CHANNELS_MAX)
         return error_set(EMBQ_LIMIT_REACHED,
                          "the file has all %lld channels that it can have",
@@ -164,11 +229,11 @@ static int options_read(struct slice packed, struct options *o) {
     struct unpacker u = unpack_from(packed.data, packed.size);
     if (unpack_array(&u) != OPTIONS_COUNT) u.failed = 1;
     struct slice codec = unpack_slice(&u);
-    snprintf(o->codec, sizeof o->codec, "%.*s", (int)codec.size,
-             codec.data ? codec.data : "");
+    codec_keep(o, codec);
     o->visibility_timeout_ms = unpack_int(&u);
     o->max_receives = unpack_int(&u);
-    o->dead_letter = slice_copy(unpack_slice(&u));
+    struct slice dead = unpack_slice(&u);
+    o->dead_letter = slice_copy(dead);
     o->retry_first_ms = unpack_int(&u);
     o->retry_factor = unpack_double(&u);
     o->retry_cap_ms = unpack_int(&u);
@@ -176,6 +241,10 @@ static int options_read(struct slice packed, struct options *o) {
     o->max_body = unpack_int(&u);
     if (u.failed)
         return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
+    if (dead.data && !o->dead_letter)
+        return error_set(EMBQ_NO_MEMORY, "no memory for the options of a queue");
+    if (!options_are_sound(o))
+        return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: out of range");
     return 0;
 }
 
@@ -223,7 +292,7 @@ int64_t channel_declare(struct engine *e, struct op *op) {
     }
     if (id < 0) return id;
     struct channel *c = channel_get(e, id);
-    if (!c) return -1;
+    if (!c) return storage_corrupt(e); /* its name is there, and its row is not */
     op->out.size = 0;
     options_pack(&c->options, &op->out);
     op->count = 1;
@@ -241,12 +310,16 @@ int64_t channel_allocate(struct channel *c, int64_t count) {
 
 static int subscription_write(struct engine *e, struct channel *c) {
     const struct subscription *u = &c->sub;
+    const int64_t log[] = {c->next_sequence, c->sent, c->sent_bytes};
     const int64_t counters[] = {u->removed, u->removed_bytes, u->in_flight,
                                 u->waiting, u->delivered,     u->redelivered,
                                 u->acked,   u->nacked,        u->rejected,
                                 u->expired, u->dead,          u->id};
     sqlite3_stmt *s = statement(e, ST_SUBSCRIPTION_WRITE, 0);
     int index = 1;
+    c->stored_sequence = c->next_sequence;
+    for (size_t i = 0; s && i < sizeof log / sizeof *log; i++)
+        sq.bind_int64(s, index++, log[i]);
     for (int lane = 0; s && lane < EMBQ_LANES; lane++, index++) {
         if (u->cursor[lane]) sq.bind_int64(s, index, u->cursor[lane]);
         else sq.bind_null(s, index);
@@ -256,20 +329,15 @@ static int subscription_write(struct engine *e, struct channel *c) {
     return statement_run(e, s);
 }
 
-static int channel_write(struct engine *e, struct channel *c) {
-    if (c->stored_sequence == c->next_sequence) return 0;
-    c->stored_sequence = c->next_sequence;
-    return statement_do(e, ST_CHANNEL_WRITE, 0,
-                        INTS(c->id, c->next_sequence, c->sent, c->sent_bytes));
-}
-
 int channels_jump(struct engine *e, int64_t by) {
     int64_t id = 0;
     while ((id = statement_int(e, ST_CHANNEL_AFTER, 0, INTS(id), 0)) > 0) {
         struct channel *c = channel_get(e, id);
-        if (!c) return -1;
+        if (!c) return storage_corrupt(e);
         c->next_sequence += by;
-        c->removes = 1;
+        if (c->next_sequence >= EMBQ_SEQUENCE_MAX)
+            c->next_sequence = EMBQ_SEQUENCE_MAX - 1;
+        c->dirty = 1;
     }
     return channels_flush(e);
 }
@@ -277,9 +345,8 @@ int channels_jump(struct engine *e, int64_t by) {
 int channels_flush(struct engine *e) {
     if (runs_flush(e) < 0) return -1;
     for (struct channel *c = e->used; c; c = c->next_used) {
-        if (c->removes && channel_write(e, c) < 0) return -1;
-        if (c->sub_dirty && subscription_write(e, c) < 0) return -1;
-        c->removes = c->sub_dirty = 0;
+        if (c->dirty && subscription_write(e, c) < 0) return -1;
+        c->dirty = 0;
     }
     return e->storage_error ? -1 : 0;
 }

@@ -13,14 +13,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define IDLE_BYTES ((int64_t)64 << 10)    /* worth a step in an idle gap */
-#define BUSY_BYTES ((int64_t)4 << 20)     /* worth a step beside writers */
-#define WAL_BYTES ((int64_t)8 << 20)      /* from here on the WAL should start over */
-#define WAL_BYTES_MAX ((int64_t)64 << 20) /* and here it must, whatever it costs */
+#define IDLE_BYTES ((int64_t)64 << 10) /* worth a step in an idle gap */
+#define WAL_BYTES ((int64_t)8 << 20)   /* from here on the WAL should start over ... */
+#define BUSY_SHARE 2                   /* this share of that is worth a step ... */
+#define COMPLETE_SHARE 4 /* ... and so little is done under the write lock */
+#define WAL_BYTES_MAX ((int64_t)64 << 20) /* here it must, whatever it costs */
 #define AGAIN_US 250000                   /* after a checkpoint that got nowhere */
 #define EXTEND_SYNCS 64                   /* so many syncs make it worth while */
-#define EXTEND_STEP 16 /* blocks a round, so that no writer waits long */
-#define COMPLETE_BYTES ((int64_t)2 << 20) /* so little is done under the write lock */
+#define EXTEND_STEP 16  /* blocks a round, so that no writer waits long */
+#define EXTEND_SHARE 16 /* of what is left on the disk, at the most */
 
 static int64_t frame_bytes(const struct engine *e, uint32_t frames) {
     return (int64_t)frames * (wal_page_size(&e->wal) + 24);
@@ -31,10 +32,16 @@ static int64_t pending_bytes(const struct engine *e) {
     return frames > done ? frame_bytes(e, frames - done) : 0;
 }
 
+/* Where the WAL should start over: earlier on a small disk. */
+static int64_t wal_bytes(const struct engine *e) {
+    return space_for_wal(e, WAL_BYTES);
+}
+
 int checkpoint_due(const struct engine *e, int idle) {
-    if (e->completing || e->failed) return 0;
-    int enough = e->sync_failed || pending_bytes(e) >= (idle ? IDLE_BYTES : BUSY_BYTES);
-    return enough && clock_real_us() >= e->checkpoint_after_us;
+    if (ATOMIC_LOAD(&e->completing) || ATOMIC_LOAD(&e->failed)) return 0;
+    int enough = ATOMIC_LOAD(&e->sync_failed) ||
+                 pending_bytes(e) >= (idle ? IDLE_BYTES : wal_bytes(e) / BUSY_SHARE);
+    return enough && clock_real_us() >= ATOMIC_LOAD(&e->checkpoint_after_us);
 }
 
 /* A PASSIVE checkpoint; how many frames are left, or -1. */
@@ -43,22 +50,23 @@ static int64_t checkpoint_passive(struct engine *e) {
     int result = sq.wal_checkpoint_v2(e->checkpoint_db, "main",
                                       SQLITE_CHECKPOINT_PASSIVE, &frames, &done);
     if (result != SQLITE_OK) return -1; /* busy: another process is at it */
-    e->checkpoints++;
+    ATOMIC_COUNT(&e->checkpoints);
     return frames - done;
 }
 
 /* Nothing of it can be written back now, as some reader still needs the old pages. */
 static void checkpoint_put_off(struct engine *e) {
-    e->checkpoint_after_us = clock_real_us() + AGAIN_US;
+    ATOMIC_STORE(&e->checkpoint_after_us, clock_real_us() + AGAIN_US);
 }
 
-static void complete_stage(struct engine *e) {
-    e->completing = 1;
-    if (keeper_stage(e, OP_CHECKPOINT, 0) < 0) e->completing = 0;
+void checkpoint_stage(struct engine *e) {
+    if (ATOMIC_LOAD(&e->completing)) return;
+    ATOMIC_STORE(&e->completing, 1);
+    if (keeper_stage(e, OP_CHECKPOINT, 0) < 0) ATOMIC_STORE(&e->completing, 0);
 }
 
 void checkpoint_step(struct engine *e) {
-    int64_t before = pending_bytes(e);
+    uint32_t before = wal_backfilled(&e->wal);
     pthread_mutex_lock(&e->checkpoint_mutex);
     int holds = sq.exec(e->hold_db, "begin", NULL, NULL, NULL) == SQLITE_OK &&
                 sq.exec(e->hold_db, "select schema_version\nfrom embq_meta", NULL, NULL,
@@ -68,16 +76,23 @@ void checkpoint_step(struct engine *e) {
         sq.exec(e->hold_db, "rollback", NULL, NULL, NULL);
     pthread_mutex_unlock(&e->checkpoint_mutex);
     int64_t wal = frame_bytes(e, wal_frames(&e->wal)), after = pending_bytes(e);
-    int starts_over = wal >= WAL_BYTES && after <= COMPLETE_BYTES;
-    if (after >= before || e->sync_failed) checkpoint_put_off(e);
-    if (starts_over || wal >= WAL_BYTES_MAX || e->sync_failed) complete_stage(e);
+    int starts_over = wal >= wal_bytes(e) && after <= wal_bytes(e) / COMPLETE_SHARE;
+    int failed = ATOMIC_LOAD(&e->sync_failed);
+    if (wal_backfilled(&e->wal) == before || failed) checkpoint_put_off(e);
+    if (starts_over || wal >= WAL_BYTES_MAX || failed) checkpoint_stage(e);
+}
+
+int checkpoint_overdue(const struct engine *e) {
+    return frame_bytes(e, wal_frames(&e->wal)) >= WAL_BYTES_MAX &&
+           !ATOMIC_LOAD(&e->failed) &&
+           clock_real_us() >= ATOMIC_LOAD(&e->checkpoint_after_us);
 }
 
 int64_t checkpoint_complete(struct engine *e) {
     pthread_mutex_lock(&e->checkpoint_mutex);
     if (checkpoint_passive(e) != 0) checkpoint_put_off(e);
     pthread_mutex_unlock(&e->checkpoint_mutex);
-    e->completing = 0;
+    ATOMIC_STORE(&e->completing, 0);
     return 0;
 }
 
@@ -90,11 +105,11 @@ int64_t checkpoint_complete(struct engine *e) {
  */
 
 int wal_extension_due(const struct engine *e) {
-    return !e->extended && e->syncs >= EXTEND_SYNCS;
+    return !ATOMIC_LOAD(&e->extended) && ATOMIC_LOAD(&e->syncs) >= EXTEND_SYNCS;
 }
 
 void wal_extension_stage(struct engine *e) {
-    e->extended = 1;
+    ATOMIC_STORE(&e->extended, 1);
     keeper_stage(e, OP_EXTEND, 0);
 }
 
@@ -102,11 +117,12 @@ int64_t wal_extend(struct engine *e) {
     static const char zeros[1 << 16];
     struct stat s;
     if (fstat(e->wal_fd, &s)) return 0;
-    off_t end = s.st_size;
-    for (int i = 0; i < EXTEND_STEP && end < WAL_BYTES + COMPLETE_BYTES; i++) {
+    off_t end = s.st_size, wanted = wal_bytes(e) + wal_bytes(e) / COMPLETE_SHARE;
+    if (space_look(e) / EXTEND_SHARE < wanted) return 0;
+    for (int i = 0; i < EXTEND_STEP && end < wanted; i++) {
         ssize_t n = pwrite(e->wal_fd, zeros, sizeof zeros, end);
         if (n <= 0) return 0; /* no room: then it grows as it must */
         end += n;
     }
-    return end < WAL_BYTES + COMPLETE_BYTES;
+    return end < wanted;
 }

@@ -43,7 +43,7 @@ static void count_delivered(struct claim *k, int64_t receive_count) {
     k->count++;
     k->c->sub.delivered++;
     k->c->sub.redelivered += receive_count > 1;
-    k->c->sub_dirty = 1;
+    k->c->dirty = 1;
 }
 
 /* ---- retries: rows of embq_delivery that wait ---- */
@@ -52,11 +52,9 @@ static int retry_take(struct claim *k, int64_t message) {
     struct engine *e = k->e;
     struct delivery d;
     int found = delivery_read(e, k->c, message, &d);
+    if (found > 0 && d.owner) return storage_corrupt(e); /* another has it */
     sqlite3_stmt *row = statement_ints(e, ST_MESSAGE_READ, k->c->shard, INTS(message));
-    if (found <= 0 || statement_step(e, row) <= 0) {
-        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT;
-        return -1;
-    }
+    if (found <= 0 || statement_step(e, row) <= 0) return storage_corrupt(e);
     d.receive_count++;
     d.token = token_new();
     d.deadline_ms = k->deadline_ms;
@@ -138,12 +136,16 @@ static int64_t retries_claim(struct claim *k) {
 static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t token,
                         int64_t *ids, uint32_t *sizes) {
     struct engine *e = k->e;
-    sqlite3_stmt *s = statement_ints(e, ST_MESSAGE_RANGE, k->c->shard,
-                                     INTS(new_first(k->c), new_last(k->c), most));
-    int64_t count = 0;
+    int64_t count = 0, previous = new_first(k->c), last = new_last(k->c);
+    sqlite3_stmt *s =
+        statement_ints(e, ST_MESSAGE_RANGE, k->c->shard, INTS(previous, last, most));
     int more;
     while ((more = statement_step(e, s)) > 0) {
         int64_t id = sq.column_int64(s, 0);
+        /* A damaged page can hold ids out of order, which are no places in a run. */
+        if (id <= previous || id > last) storage_corrupt(e);
+        if (e->storage_error) break;
+        previous = id;
         if (count && id - ids[0] >= EMBQ_RUN_IDS) break;
         const struct delivered given = {run, token_of_member(token, id), id, 1};
         message_pack(e, s, &given, k->op);
@@ -152,7 +154,7 @@ static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t toke
         if (k->op->out.size > EMBQ_BATCH_BYTES || k->op->out.failed) break;
     }
     if (more > 0) sq.reset(s);
-    return more < 0 ? -1 : count;
+    return more < 0 || e->storage_error ? -1 : count;
 }
 
 static int new_auto_ack(struct claim *k, const int64_t *ids, const uint32_t *sizes,
@@ -160,7 +162,6 @@ static int new_auto_ack(struct claim *k, const int64_t *ids, const uint32_t *siz
     for (int64_t i = 0; i < count; i++) k->c->sub.removed_bytes += sizes[i];
     k->c->sub.removed += count;
     k->c->sub.acked += count;
-    k->c->removes = 1;
     return statement_do(k->e, ST_MESSAGE_DELETE_RANGE, k->c->shard,
                         INTS(ids[0], ids[count - 1]));
 }
@@ -177,7 +178,7 @@ static int new_claim(struct claim *k, int64_t most) {
     if (count <= 0) {
         if (count == 0)
             c->sub.cursor[LANE] = new_last(c); /* nothing is there any more */
-        c->sub_dirty = 1;
+        c->dirty = 1;
         return (int)count;
     }
     c->sub.cursor[LANE] = ids[count - 1];
@@ -197,17 +198,31 @@ static int64_t min_wait(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* Then all that the counters count must be held, or wait for a time to come: a damaged
+ * file must not pass for an empty one. `due`: the first one to come. */
+static int emptiness_check(struct claim *k, int64_t due) {
+    const struct subscription *u = &k->c->sub;
+    int none_waits = due == INT64_MAX && !k->op->suspect_due && !suspect_in_flight(k);
+    int none_is_held = k->e->next_deadline_ms == INT64_MAX;
+    if (k->c->sent - u->removed != u->in_flight + u->waiting ||
+        (u->waiting && none_waits) || (u->in_flight && none_is_held))
+        return storage_corrupt(k->e);
+    return 0;
+}
+
+/* How long, or -1. */
 static int64_t next_due_ms(struct claim *k) {
-    int64_t next = FAR_MS;
+    int64_t next = FAR_MS, due = INT64_MAX;
     if (k->e->next_deadline_ms != INT64_MAX)
         next = k->e->next_deadline_ms - k->now_ms; /* of any queue: it may be ours */
     if (k->c->sub.waiting) {
-        int64_t due = statement_int(k->e, ST_DELIVERY_NEXT_DUE, 0,
-                                    INTS(k->c->sub.id, LANE, 0, k->wall_ms), INT64_MAX);
+        due = statement_int(k->e, ST_DELIVERY_NEXT_DUE, 0,
+                            INTS(k->c->sub.id, LANE, 0, k->wall_ms), INT64_MAX);
         if (due != INT64_MAX) next = min_wait(next, due - k->wall_ms);
         if (suspect_in_flight(k))
             next = min_wait(next, k->e->suspect.deadline_ms - k->now_ms);
     }
+    if (emptiness_check(k, due) < 0) return -1;
     return next < 0 ? 0 : min_wait(next, FAR_MS);
 }
 
@@ -234,6 +249,7 @@ int64_t claim_run(struct engine *e, struct op *op) {
         return -1;
     }
     pack_array_count(&op->out, 0, (uint32_t)k.count);
-    if (!k.count) op->next_due_us = clock_real_us() + next_due_ms(&k) * 1000;
+    if (!k.count)
+        ATOMIC_STORE(&op->next_due_us, clock_real_us() + next_due_ms(&k) * 1000);
     return e->storage_error ? -1 : k.count;
 }

@@ -20,7 +20,8 @@ static const char *const pragmas[] = {
     "pragma cache_spill = off",
     /* A truncated or failing file must be an error, not a SIGBUS. */
     "pragma mmap_size = 0",
-    /* Views and triggers in a file that we did not make must not run functions. */
+    /* Indexes, defaults and checks in a file that we did not make must not run
+     * functions that could do harm. */
     "pragma trusted_schema = off",
     /* 16 MiB: the tail of a few queues, and the inner pages of their backlogs. */
     "pragma cache_size = -16384",
@@ -38,6 +39,10 @@ static int connection_open(const struct engine *e, sqlite3 **db) {
     if (result != SQLITE_OK) return error_sqlite(*db, result, path);
     sq.extended_result_codes(*db, 1);
     sq.busy_timeout(*db, e->busy_timeout_ms); /* somebody may be recovering the WAL */
+    /* We made none on our tables: a trigger could undo what we write, a view in the
+     * place of a table could have no end. */
+    sq.db_config(*db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, (int *)NULL);
+    sq.db_config(*db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, (int *)NULL);
     sq.wal_autocheckpoint(*db, 0); /* checkpoint.c does it, where nobody waits for it */
     for (size_t i = 0; i < sizeof pragmas / sizeof *pragmas; i++) {
         int code = pragma_run(*db, pragmas[i], path);
@@ -108,8 +113,8 @@ int connections_open(struct engine *e) {
 void connections_close(struct engine *e, int checkpoint) {
     sqlite3 **all[] = {&e->hold_db, &e->checkpoint_db, &e->read_db, &e->db};
     pthread_mutex_lock(&e->read_mutex); /* a reader may be in the middle of it */
-    e->wal.words = NULL;
-    e->attached = 0;
+    ATOMIC_STORE(&e->wal.words, NULL);
+    ATOMIC_STORE(&e->attached, 0);
     statements_free(e->statements);
     statements_free(e->read_statements);
     e->statements = e->read_statements = NULL;

@@ -47,6 +47,8 @@ struct consumer {
 embq_ref embq_consumer_open(embq_ref broker, long long channel, int prefetch,
                             int flags) {
     struct broker *b = broker_of(broker);
+    if (prefetch < 0)
+        return error_set(EMBQ_INVALID_ARGUMENT, "a prefetch of %d", prefetch);
     struct consumer *c = calloc(1, sizeof *c);
     if (!c) return error_set(EMBQ_NO_MEMORY, "no memory for a consumer");
     c->broker = b;

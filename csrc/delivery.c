@@ -33,7 +33,11 @@ int delivery_read(struct engine *e, struct channel *c, int64_t message,
     d->owner = sq.column_int64(s, 4);
     d->deadline_ms = sq.column_int64(s, 5);
     d->first_at_ms = sq.column_int64(s, 6);
+    int nobody = sq.column_type(s, 4) != SQLITE_NULL && !d->owner;
     sq.reset(s);
+    if (nobody || !channel_has_given_out(c, message) || d->receive_count < 0 ||
+        d->receive_count > EMBQ_COUNTER_MAX)
+        return storage_corrupt(e);
     return 1;
 }
 
@@ -43,7 +47,7 @@ static void delivery_leave(struct channel *c, struct delivery *d, enum member ho
     d->run = NULL;
     if (d->owner) c->sub.in_flight--;
     else c->sub.waiting--;
-    c->sub_dirty = 1;
+    c->dirty = 1;
 }
 
 static void bind_or_null(sqlite3_stmt *s, int index, int64_t value) {

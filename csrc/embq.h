@@ -21,6 +21,9 @@
 
 /* ---- error.c ---- */
 
+/* Of an error, the longest path in it. */
+#define EMBQ_TEXT_SIZE 4608
+
 /* Note what happened, for embq_errmsg() on this thread; returns `code`. No payload,
  * ever. */
 int error_set(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -52,5 +55,7 @@ void futex_wake_shared(volatile uint32_t *word, uint32_t bits);
 #define ATOMIC_LOAD(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define ATOMIC_STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define ATOMIC_ADD(p, v) __atomic_add_fetch((p), (v), __ATOMIC_ACQ_REL)
+/* One more, for a counter that one thread at a time writes and any may read. */
+#define ATOMIC_COUNT(p) ATOMIC_STORE((p), *(p) + 1)
 
 #endif

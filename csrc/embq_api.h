@@ -85,8 +85,10 @@ int embq_bind_check(void);
 /* Open the file at `path` (absolute; taken literally) and give a broker handle in
  * `*broker`. All brokers of one file in one process share one engine. EMBQ_NO_SCHEMA:
  * the file is there, with mode 0600, but holds no tables of this version; nothing stays
- * open. */
-int embq_open(const char *path, int flags, int busy_timeout_ms, embq_ref *broker);
+ * open. disk_reserve: bytes that sends leave free; -1: 5 % of the file system, 64 MiB
+ * at most. */
+int embq_open(const char *path, int flags, int busy_timeout_ms, long long disk_reserve,
+              embq_ref *broker);
 /* Store what is staged, wake every waiting call of this broker with EMBQ_CLOSED. The
  * first failure that nobody awaited is returned. The handle stays valid until
  * embq_broker_free. */

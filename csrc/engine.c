@@ -67,7 +67,8 @@ static void engine_rest(struct engine *e, int checkpoint) {
     keeper_stop(e);
     pthread_mutex_lock(&e->mutex);
     e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = 0;
-    e->completing = e->extended = 0;
+    ATOMIC_STORE(&e->completing, 0);
+    ATOMIC_STORE(&e->extended, 0);
     pthread_mutex_unlock(&e->mutex);
     runs_drop(e);
     e->epoch++;
@@ -78,7 +79,6 @@ static void engine_rest(struct engine *e, int checkpoint) {
     connections_close(e, checkpoint);
     file_close(&e->wal_fd);
     file_close(&e->gate_fd);
-    e->attached = 0;
 }
 
 static void engine_detach(struct engine *e) {
@@ -99,9 +99,10 @@ static int engine_attach(struct engine *e) {
         e->guarded = code == 0;
     }
     if (code == 0) code = files_open(e);
+    if (code == 0) space_look(e);
     if (code == 0) code = keeper_start(e);
     if (code == 0 && !rested) code = engine_register(e, OP_REGISTER);
-    if (code == 0) e->attached = 1;
+    if (code == 0) ATOMIC_STORE(&e->attached, 1);
     else engine_detach(e);
     return code;
 }
@@ -192,12 +193,13 @@ static struct engine *engine_find(const struct guard *guard) {
 }
 
 static int broker_make(struct engine *e, int flags, int busy_timeout_ms,
-                       embq_ref *out) {
+                       int64_t disk_reserve, embq_ref *out) {
     struct broker *b = calloc(1, sizeof *b);
     if (!b) return error_set(EMBQ_NO_MEMORY, "%s: no memory", e->path);
     b->engine = e;
     b->full = (flags & EMBQ_OPEN_FULL) != 0;
     b->busy_timeout_ms = busy_timeout_ms;
+    b->disk_reserve = disk_reserve;
     e->refs++;
     e->handles++;
     *out = (embq_ref)b;
@@ -205,7 +207,7 @@ static int broker_make(struct engine *e, int flags, int busy_timeout_ms,
 }
 
 static int open_locked(const char *path, int flags, int busy_timeout_ms,
-                       embq_ref *broker) {
+                       int64_t disk_reserve, embq_ref *broker) {
     struct guard *guard;
     int code = guard_open(path, flags & EMBQ_OPEN_CREATE, &guard);
     if (code < 0) return code;
@@ -217,15 +219,16 @@ static int open_locked(const char *path, int flags, int busy_timeout_ms,
     if (!e) e = engine_new(real, guard, busy_timeout_ms);
     if (!e) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
     if (!e->attached) code = engine_attach(e);
-    if (code == 0) code = broker_make(e, flags, busy_timeout_ms, broker);
+    if (code == 0) code = broker_make(e, flags, busy_timeout_ms, disk_reserve, broker);
     if (code < 0 && !e->handles) engine_free(e);
     return code;
 }
 
-int embq_open(const char *path, int flags, int busy_timeout_ms, embq_ref *broker) {
+int embq_open(const char *path, int flags, int busy_timeout_ms, long long disk_reserve,
+              embq_ref *broker) {
     pthread_mutex_lock(&registry_mutex);
     guard_collect();
-    int code = open_locked(path, flags, busy_timeout_ms, broker);
+    int code = open_locked(path, flags, busy_timeout_ms, disk_reserve, broker);
     pthread_mutex_unlock(&registry_mutex);
     return code;
 }
@@ -243,7 +246,7 @@ int engine_enter(struct broker *b) {
     struct engine *e = b->engine;
     int code = 0;
     pthread_mutex_lock(&e->mutex);
-    while (!e->attached && !b->closed && code == 0) {
+    while (!ATOMIC_LOAD(&e->attached) && !b->closed && code == 0) {
         pthread_mutex_unlock(&e->mutex);
         code = engine_attach_again(e);
         pthread_mutex_lock(&e->mutex);
@@ -266,21 +269,29 @@ void engine_leave(struct engine *e) {
 
 /* ---- closing ---- */
 
-/* All that this broker staged, stored; then nothing of it waits any more. */
-static int broker_end(struct broker *b) {
+/* All that this broker staged, stored; then nothing of it waits any more. The text of a
+ * code is left in `text`. */
+static int broker_end(struct broker *b, char text[EMBQ_TEXT_SIZE]) {
     struct engine *e = b->engine;
     int code = 0;
-    if (e->attached && !e->failed) {
+    /* In the middle of another thread's fork it only looks detached. */
+    pthread_mutex_lock(&registry_mutex);
+    int attached = e->attached;
+    pthread_mutex_unlock(&registry_mutex);
+    if (attached && !ATOMIC_LOAD(&e->failed)) {
         consumers_return(e, b);
         code = embq_flush((embq_ref)b, -1);
         while (code == EMBQ_INTERRUPTED)
             code = (int)embq_resume(); /* its handler runs later */
     }
+    if (code < 0) snprintf(text, EMBQ_TEXT_SIZE, "%s", error_text());
     pthread_mutex_lock(&e->mutex);
-    b->closed = 1;
+    ATOMIC_STORE(&b->closed, 1);
     error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path);
     ring_fail(e, b, EMBQ_CLOSED, 1);
     ring_unlock(e);
+    if (code == 0 && (code = unawaited_take(b)) < 0) /* of a flush that was not made */
+        snprintf(text, EMBQ_TEXT_SIZE, "%s", error_text());
     return code;
 }
 
@@ -299,10 +310,9 @@ static void engine_wait_for_calls(struct engine *e) {
 int embq_close(embq_ref broker) {
     struct broker *b = broker_of(broker);
     struct engine *e = b->engine;
-    char text[sizeof b->first_error] = "";
+    char text[EMBQ_TEXT_SIZE] = "";
     if (b->closed) return 0;
-    int code = broker_end(b);
-    if (code < 0) snprintf(text, sizeof text, "%s", error_text());
+    int code = broker_end(b, text);
     pthread_mutex_lock(&registry_mutex);
     if (--e->refs == 0 && e->attached) {
         engine_wait_for_calls(e);
@@ -335,7 +345,7 @@ void embq_broker_free(embq_ref broker) {
 void embq_before_fork(void) {
     pthread_mutex_lock(&registry_mutex);
     for (struct engine *e = engines; e; e = e->next) {
-        e->forking = e->attached;
+        ATOMIC_STORE(&e->forking, e->attached);
         if (e->attached && engine_quiesce(e, FORK_WAIT_US)) engine_rest(e, 0);
     }
 }
@@ -343,8 +353,8 @@ void embq_before_fork(void) {
 void embq_after_fork_parent(void) {
     for (struct engine *e = engines; e; e = e->next) {
         if (!e->forking) continue;
-        e->forking = 0;
         if (!e->attached) engine_attach(e); /* a failure shows at the next call */
+        ATOMIC_STORE(&e->forking, 0);
         engine_resume(e);
     }
     pthread_mutex_unlock(&registry_mutex);
@@ -364,7 +374,7 @@ static void engine_forget_parent(struct engine *e) {
     e->guard = NULL;
     e->attached = e->keeper_runs = e->stopping = e->forking = e->in_calls = 0;
     e->guarded = e->keeper_busy = 0;
-    e->watching = e->space_waiters = e->keeper_sleeps = 0;
+    e->watching = e->room_waiters = e->keeper_sleeps = 0;
     e->slot = 0;
     memset(e->watchers, 0, sizeof e->watchers);
     pthread_mutex_init(&e->mutex, NULL);

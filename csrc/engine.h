@@ -25,6 +25,10 @@
 #define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
 /* At a new boot, or in a copy of the file. */
 #define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20)
+/* 100 years: with them a deadline still has room for the random part of a run's id. */
+#define EMBQ_DURATION_MAX_MS ((int64_t)36525 * 86400000)
+/* Of a counter in the file: sums of them stay in an int64. */
+#define EMBQ_COUNTER_MAX ((int64_t)1 << 61)
 #define EMBQ_RUN_IDS 1024
 #define EMBQ_RING_COUNT 65536
 #define EMBQ_RING_BYTES ((int64_t)64 << 20)
@@ -52,8 +56,17 @@ static inline int64_t message_channel(int64_t id) {
     return id >> (EMBQ_LANE_BITS + EMBQ_SEQUENCE_BITS);
 }
 
+/* Whether a channel can have this number. A caller's may be any; 0 is none. */
+static inline int channel_is_possible(int64_t id) {
+    return id > 0 && id < EMBQ_CHANNELS_MAX;
+}
+
+static inline unsigned wake_class(int64_t channel) {
+    return (uint64_t)channel % EMBQ_WAKE_BITS;
+}
+
 static inline uint32_t wake_bit(int64_t channel) {
-    return (uint32_t)1 << (channel % EMBQ_WAKE_BITS);
+    return (uint32_t)1 << wake_class(channel);
 }
 
 /* ---- the file's state, remembered ---- */
@@ -70,8 +83,7 @@ struct options {
     int64_t max_body;
 };
 
-/* A queue's one subscription; columns of embq_subscription in this order after the
- * cursors. */
+/* A queue's one subscription; columns of embq_state in this order after the cursors. */
 struct subscription {
     int64_t id;
     int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
@@ -89,9 +101,8 @@ struct channel {
     int64_t next_sequence, sent, sent_bytes;
     int64_t stored_sequence; /* what its row says: a send does not write it */
     struct subscription sub;
-    uint64_t epoch; /* when it was read */
-    int removes;    /* in this group a message is removed: its row must be right */
-    int sub_dirty;
+    uint64_t epoch;     /* when it was read */
+    int dirty;          /* the subscription's row must be written in this group */
     int retries_in_row; /* ours, not the file's: the fairness of this process */
 };
 
@@ -132,6 +143,7 @@ struct op {
     uint8_t asleep;       /* ... and must be woken for it */
     uint8_t nowait;       /* staged: nobody may ever ask */
     uint8_t full;         /* confirmed only once synced */
+    uint8_t timed;        /* has a time limit, so it takes no sync upon itself */
     uint8_t abandoned;    /* its caller left: what it claims goes back */
     uint8_t lingers;      /* an ack that may wait for company */
     uint8_t seen;         /* the outcome of a staged one was looked at */
@@ -146,7 +158,7 @@ struct op {
         wait_until_us; /* CLAIM: how long to stay parked; 0 not at all, -1 for ever */
     int64_t channel;   /* RECOVER: the owner's slot */
     int64_t result;
-    char error[160];
+    char *error; /* of a code; NULL when there was no memory for it */
 
     int verb, flags, limit, count; /* CLAIM, SETTLE */
     int64_t delay_ms;
@@ -165,6 +177,13 @@ struct op {
 /* The one suspect that this process has in flight. */
 struct suspect {
     int64_t message, token, deadline_ms;
+};
+
+/* What was free on the disk at the last look; see space.c. */
+struct space {
+    int64_t left, size, looked_us;
+    int owed; /* of it, the next checkpoint will take some for the database */
+    uint32_t frames, salt; /* of the -wal, then */
 };
 
 struct absence {
@@ -204,8 +223,8 @@ struct engine {
     int64_t lingering; /* acks on the ring that may wait for company ... */
     int64_t linger_since_us;
     int64_t patient; /* full sends on the ring: during a sync they collect */
-    uint32_t space;  /* futex: bumped when a full ring has room again */
-    int space_waiters;
+    uint32_t room;   /* futex: bumped when a full ring has room again */
+    int room_waiters;
     int leading;                    /* somebody leads, or is told to */
     int syncing;                    /* somebody syncs, or is told to */
     int keeper_leads, keeper_syncs; /* ... and it is the keeper */
@@ -227,6 +246,7 @@ struct engine {
     uint64_t next_deadline_epoch;
     int64_t expired_in; /* the transaction that returned ended leases last */
     struct suspect suspect;
+    struct space space;
     uint32_t wake_bits;      /* of this group */
     int storage_error;       /* SQLite's code that broke this group */
     uint32_t looked;         /* change counter at which all parked claims had nothing */
@@ -261,10 +281,11 @@ struct broker {
     int full;
     int closed;
     int busy_timeout_ms;
-    int64_t unawaited; /* staged operations that failed with nobody waiting */
-    int64_t reported;  /* of those, by flush */
+    int64_t disk_reserve; /* bytes; -1: the rule */
+    int64_t unawaited;    /* staged operations that failed with nobody waiting */
+    int64_t reported;     /* of those, by flush */
     int first_failure;
-    char first_error[160];
+    char first_error[EMBQ_TEXT_SIZE];
 };
 
 static inline struct broker *broker_of(embq_ref ref) {
@@ -282,6 +303,11 @@ extern int fork_generation;
 int engine_enter(struct broker *b);
 void engine_leave(struct engine *e);
 
+/* ---- calls.c ---- */
+
+/* The first failure of a staged operation that nobody awaited, once; else 0. */
+int unawaited_take(struct broker *b);
+
 /* A flag of OP_CLAIM beside the public ones: a prefetch never takes a suspect. */
 #define CLAIM_NO_SUSPECT 0x100
 
@@ -292,6 +318,8 @@ struct op *op_new(struct broker *b, enum op_kind kind, int64_t channel, size_t s
 void op_release(struct op *op);
 /* Keep the outcome; of a code also this thread's error text. */
 void op_outcome(struct op *op, int64_t result);
+/* Its text; never NULL. */
+const char *op_error(const struct op *op);
 /* Leave a list, go to another. Under the mutex. */
 void op_move(struct op *op, struct link *head, enum op_place place);
 void op_unlink(struct op *op);
@@ -389,6 +417,11 @@ void watch_kick(struct engine *e);
 int checkpoint_due(const struct engine *e, int idle);
 /* One PASSIVE checkpoint beside the writers; then, maybe, OP_CHECKPOINT. */
 void checkpoint_step(struct engine *e);
+/* Whether the WAL is so long that writers must wait for it, though the keeper is at it:
+ * the disk is slower than they are. */
+int checkpoint_overdue(const struct engine *e);
+/* Stage OP_CHECKPOINT. */
+void checkpoint_stage(struct engine *e);
 /* OP_CHECKPOINT, alone in its group: bring the whole WAL into the database under the
  * write lock, so that the next write starts it over. */
 int64_t checkpoint_complete(struct engine *e);
@@ -397,6 +430,15 @@ int wal_extension_due(const struct engine *e);
 void wal_extension_stage(struct engine *e);
 /* OP_EXTEND: 1 when another round is needed. */
 int64_t wal_extend(struct engine *e);
+
+/* ---- space.c ---- */
+
+/* Ask the file system; bytes that are left beside what the next checkpoint needs. */
+int64_t space_look(struct engine *e);
+/* How long a -wal may get: `most`, less on a small file system. */
+int64_t space_for_wal(const struct engine *e, int64_t most);
+/* Before a send: 0, or EMBQ_STORAGE_FULL when it would go into the reserve. */
+int space_check(struct engine *e, const struct op *send);
 
 /* ---- vacuum.c ---- */
 

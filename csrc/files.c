@@ -47,6 +47,18 @@ static int unlock(int fd, off_t start, off_t length) {
 }
 #endif
 
+/* Network file systems let a signal end what elsewhere cannot be interrupted. */
+#define AGAIN_IF_INTERRUPTED(result, call) \
+    do {                                   \
+        result = call;                     \
+    } while (result < 0 && errno == EINTR)
+
+static int file_open(const char *path, int flags) {
+    int fd;
+    AGAIN_IF_INTERRUPTED(fd, open(path, flags | O_CLOEXEC, 0600));
+    return fd;
+}
+
 /* ---- the guard ---- */
 
 static int open_error(const char *path) {
@@ -63,7 +75,8 @@ static int open_error(const char *path) {
 
 static int header_check(int fd, const char *path) {
     char header[HEADER_SIZE];
-    ssize_t n = pread(fd, header, sizeof header, 0);
+    ssize_t n;
+    AGAIN_IF_INTERRUPTED(n, pread(fd, header, sizeof header, 0));
     if (n < 0) return open_error(path);
     if (n == 0) return 0; /* a new file */
     if (n < HEADER_SIZE || memcmp(header, "SQLite format 3", HEADER_SIZE) != 0)
@@ -89,24 +102,22 @@ static struct guard *guard_find(const struct stat *s) {
     return NULL;
 }
 
-static int guard_make(const char *path, int fd, const struct stat *s,
+static int guard_keep(struct guard *g, int fd, const struct stat *s,
                       struct guard **out) {
-    struct guard *g = calloc(1, sizeof *g);
-    if (!g) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
     *g = (struct guard){s->st_dev, s->st_ino, fd, 0, guards};
-    guards = g;
-    *out = g;
+    guards = *out = g;
     return 0;
 }
 
 /* Under guards_mutex. An existing file is looked at with stat() first: a second
  * descriptor on a file that has a guard could never be closed again. */
-static int guard_open_locked(const char *path, int create, struct guard **out) {
+static int guard_open_locked(const char *path, int create, struct guard *fresh,
+                             struct guard **out) {
     struct stat s;
     int fd = -1, code;
-    if (create && (fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)) >= 0) {
+    if (create && (fd = file_open(path, O_RDWR | O_CREAT | O_EXCL)) >= 0) {
         if (fchmod(fd, 0600) || fstat(fd, &s)) code = open_error(path);
-        else return guard_make(path, fd, &s, out);
+        else return guard_keep(fresh, fd, &s, out);
         close(fd);
         return code;
     }
@@ -114,18 +125,23 @@ static int guard_open_locked(const char *path, int create, struct guard **out) {
     if (stat(path, &s)) return open_error(path);
     if ((code = file_check(path, &s)) < 0) return code;
     if ((*out = guard_find(&s))) return header_check((*out)->fd, path);
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) return open_error(path);
+    if ((fd = file_open(path, O_RDONLY)) < 0) return open_error(path);
     if (fstat(fd, &s)) return open_error(path);
     /* From here on the descriptor stays open whatever happens, as its closing would
      * drop the locks of an application that uses the same file. */
-    if ((code = guard_make(path, fd, &s, out)) < 0) return code;
+    guard_keep(fresh, fd, &s, out);
     return header_check(fd, path);
 }
 
 int guard_open(const char *path, int create, struct guard **out) {
+    *out = NULL;
+    /* First, as a descriptor that nobody keeps could not be closed again. */
+    struct guard *fresh = calloc(1, sizeof *fresh);
+    if (!fresh) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
     pthread_mutex_lock(&guards_mutex);
-    int code = guard_open_locked(path, create, out);
+    int code = guard_open_locked(path, create, fresh, out);
     pthread_mutex_unlock(&guards_mutex);
+    if (*out != fresh) free(fresh);
     return code;
 }
 
@@ -180,7 +196,7 @@ void guard_forget_all(void) {
 int wal_file_open(const char *path) {
     char name[4096 + 8];
     snprintf(name, sizeof name, "%s-wal", path);
-    int fd = open(name, O_RDWR | O_CLOEXEC);
+    int fd = file_open(name, O_RDWR);
     return fd < 0 ? open_error(name) : fd;
 }
 
@@ -189,9 +205,11 @@ int directory_sync(const char *path) {
     snprintf(name, sizeof name, "%s", path);
     char *slash = strrchr(name, '/');
     if (slash) slash[slash == name] = 0;
-    int fd = open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = file_open(name, O_RDONLY | O_DIRECTORY);
     if (fd < 0) return open_error(name);
-    int code = fsync(fd) && errno != EINVAL ? open_error(name) : 0;
+    int result;
+    AGAIN_IF_INTERRUPTED(result, fsync(fd));
+    int code = result && errno != EINVAL ? open_error(name) : 0;
     close(fd);
     return code;
 }

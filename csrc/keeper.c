@@ -53,7 +53,7 @@ static enum chore next_chore(struct engine *e, int64_t tick_us) {
 }
 
 static void tick(struct engine *e) {
-    int idle = clock_real_us() - e->last_group_us > TICK_US / 4;
+    int idle = clock_real_us() - ATOMIC_LOAD(&e->last_group_us) > TICK_US / 4;
     consumers_tend(e);
     owners_look(e);
     if (checkpoint_due(e, idle)) checkpoint_step(e);
@@ -71,7 +71,7 @@ static void *keeper_main(void *argument) {
         if (chore == CHORE_LEAD) e->keeper_leads = 0;
         if (chore == CHORE_SYNC) e->keeper_syncs = 0;
         pthread_mutex_unlock(&e->mutex);
-        e->keeper_busy = chore == CHORE_TICK;
+        ATOMIC_STORE(&e->keeper_busy, chore == CHORE_TICK);
         switch (chore) {
         case CHORE_STOP: return NULL;
         case CHORE_LEAD: lead_group(e, 1); break;
@@ -86,10 +86,10 @@ static void *keeper_main(void *argument) {
         } else if (wal_extension_due(e)) {
             wal_extension_stage(e);
         } else if (checkpoint_due(e, 0)) {
-            e->keeper_busy = 1;
+            ATOMIC_STORE(&e->keeper_busy, 1);
             checkpoint_step(e);
         }
-        e->keeper_busy = 0;
+        ATOMIC_STORE(&e->keeper_busy, 0);
     }
 }
 

@@ -51,11 +51,12 @@ static int fence_check(struct engine *e) {
     int moved = 0;
     sq.file_control(e->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
     if (!moved && !wal_file_gone(e->wal_fd)) return 0;
-    return e->failed =
-               error_set(EMBQ_DATABASE_REPLACED,
+    int code = error_set(EMBQ_DATABASE_REPLACED,
                          "%s: the file was moved, removed or replaced while it was in "
                          "use; what was just written may be in neither",
                          e->path);
+    ATOMIC_STORE(&e->failed, code);
+    return code;
 }
 
 /* 0, or the code for everything in the group. */
@@ -65,7 +66,7 @@ static int transaction_commit(struct engine *e) {
         /* A failed write of the commit itself may come to light after a crash. */
         if (code == EMBQ_STORAGE_IO_ERROR) {
             code = error_set(EMBQ_COMMIT_UNCERTAIN, "%s: %s", e->path, error_text());
-            e->failed = code;
+            ATOMIC_STORE(&e->failed, code);
         }
         transaction_rollback(e);
         return code;
@@ -73,15 +74,17 @@ static int transaction_commit(struct engine *e) {
     wal_index_read(&e->wal, &e->left);
     /* Other salts: the WAL started over, and nothing is behind the frames in doubt any
      * more. */
-    if (e->sync_failed && memcmp(e->left.words + WAL_SALT, e->failed_salt, 8) != 0)
-        e->sync_failed = 0;
+    if (ATOMIC_LOAD(&e->sync_failed) &&
+        memcmp(e->left.words + WAL_SALT, e->failed_salt, 8) != 0)
+        ATOMIC_STORE(&e->sync_failed, 0);
     return fence_check(e);
 }
 
 /* ---- one operation ---- */
 
 static int64_t op_execute(struct engine *e, struct op *op) {
-    if (op->full && e->sync_failed)
+    int code;
+    if (op->full && ATOMIC_LOAD(&e->sync_failed))
         return error_set(
             EMBQ_STORAGE_IO_ERROR,
             "%s: an fsync failed; full sends are refused until the -wal started "
@@ -89,7 +92,8 @@ static int64_t op_execute(struct engine *e, struct op *op) {
             e->path);
     switch (op->kind) {
     case OP_SEND:
-    case OP_SEND_MANY: return message_send(e, op);
+    case OP_SEND_MANY:
+        return (code = space_check(e, op)) < 0 ? code : message_send(e, op);
     case OP_CLAIM: return claim_run(e, op);
     case OP_SETTLE: return settle_run(e, op);
     case OP_DECLARE: return channel_declare(e, op);
@@ -174,6 +178,14 @@ static int begin_again(struct engine *e) {
     return result == SQLITE_OK ? 0 : error_sqlite(e->db, result, e->path);
 }
 
+/* The disk is full: once the database has all that is in the -wal, this starts over in
+ * bytes that it has already. */
+static void room_make(struct engine *e) {
+    if (begin_again(e) < 0) return;
+    checkpoint_complete(e);
+    transaction_rollback(e);
+}
+
 /* Each operation alone, acks first: what cannot be stored takes nobody with it, and
  * what makes room goes before what needs it. */
 static void group_split(struct engine *e, struct link *group) {
@@ -241,7 +253,7 @@ static enum begun lead_begin(struct engine *e, int wait, int *code) {
 /* Under the mutex: tell each caller, or send it on to the sync or to wait. */
 static void group_confirm(struct engine *e, struct link *group) {
     LIST_EACH (op, group) {
-        e->operations++;
+        ATOMIC_COUNT(&e->operations);
         int nothing = op->kind == OP_CLAIM && op->result == 0;
         if (op->full && op->result >= 0 && !nothing)
             op_move(op, &e->unsynced, PLACE_UNSYNCED);
@@ -256,7 +268,7 @@ static void lead_end(struct engine *e, struct link *group, int code) {
     pthread_mutex_lock(&e->mutex);
     if (group) group_confirm(e, group);
     if (code < 0) ring_fail(e, NULL, code, 1);
-    e->looked = e->left.words[2];
+    ATOMIC_STORE(&e->looked, e->left.words[2]);
     e->leading = 0;
     ring_pass_on(e);
     if (checkpoint_due(e, 0)) keeper_wake(e);
@@ -272,7 +284,7 @@ void lead_group(struct engine *e, int wait) {
         pthread_mutex_lock(&e->mutex);
         e->keeper_leads = 1; /* leading stays set: it is the keeper's now */
         keeper_wake(e);
-        int busy = e->keeper_busy;
+        int busy = ATOMIC_LOAD(&e->keeper_busy);
         pthread_mutex_unlock(&e->mutex);
         /* At a checkpoint: the next caller may lead before it. */
         if (busy) usleep(BUSY_NAP_US);
@@ -284,22 +296,31 @@ void lead_group(struct engine *e, int wait) {
     ring_take(e, &group);
     pthread_mutex_unlock(&e->mutex);
     code = group_run(e, &group, e->epoch != epoch, &again);
+    if (again && code == EMBQ_STORAGE_FULL) room_make(e);
     if (again && code != EMBQ_CORRUPT) group_split(e, &group), code = e->failed;
     else if (code < 0) group_fail(&group, code);
     gate_leave(e->gate_fd);
-    e->groups++;
-    e->last_group_us = clock_real_us();
+    ATOMIC_COUNT(&e->groups);
+    ATOMIC_STORE(&e->last_group_us, clock_real_us());
     uint32_t bits = e->wake_bits;
+    if (checkpoint_overdue(e)) checkpoint_stage(e);
+    if (bits) ATOMIC_ADD(&e->watching, 1); /* the mapping stays until the wake */
     lead_end(e, &group, e->failed ? code : 0);
-    if (bits) futex_wake_shared(wal_change_word(&e->wal), bits);
+    if (!bits) return;
+    wal_wake(&e->wal, bits);
+    ATOMIC_ADD(&e->watching, -1);
 }
 
 static int wal_sync(int fd) {
+    int result;
+    do {
 #ifdef F_FULLFSYNC
-    return fcntl(fd, F_FULLFSYNC);
+        result = fcntl(fd, F_FULLFSYNC);
 #else
-    return fdatasync(fd);
+        result = fdatasync(fd);
 #endif
+    } while (result && errno == EINTR); /* some file systems let a signal end it */
+    return result;
 }
 
 void lead_sync(struct engine *e) {
@@ -310,16 +331,16 @@ void lead_sync(struct engine *e) {
     pthread_mutex_unlock(&e->mutex);
     int failed = wal_sync(e->wal_fd) ? errno : 0;
     pthread_mutex_lock(&e->mutex);
-    e->syncs++;
-    if (failed && !e->sync_failed) {
+    ATOMIC_COUNT(&e->syncs);
+    if (failed && !ATOMIC_LOAD(&e->sync_failed)) {
         struct wal_header now;
         wal_index_read(&e->wal, &now);
         memcpy(e->failed_salt, now.words + WAL_SALT, 8);
-        e->sync_failed = 1;
+        ATOMIC_STORE(&e->sync_failed, 1);
     }
     /* After a failure the kernel takes the pages for clean: the next fdatasync succeeds
      * and proves nothing about what lies before. */
-    if (e->sync_failed && !failed) failed = EIO;
+    if (ATOMIC_LOAD(&e->sync_failed) && !failed) failed = EIO;
     LIST_EACH (op, &synced) {
         if (failed)
             op_outcome(

@@ -17,16 +17,22 @@ static int leased_read(struct engine *e, sqlite3_stmt *s, struct channel **c,
     sq.reset(s);
     *c = channel_of_subscription(e, subscription);
     if (*c) found = delivery_read(e, *c, message, d);
-    if ((!*c || found == 0) && !e->storage_error) e->storage_error = SQLITE_CORRUPT;
-    return e->storage_error ? -1 : 1;
+    /* An index can name what is not there, or is not leased: that would never end. */
+    if (!*c || found == 0 || (found > 0 && !d->owner)) return storage_corrupt(e);
+    return found;
 }
 
 /* The run whose lease ends first, flushed ones only through the cache: NULL when none.
  */
 static struct run *run_earliest(struct engine *e) {
     if (runs_flush(e) < 0) return NULL;
-    int64_t id = statement_int(e, ST_RUN_FIRST, 0, 0, NULL, 0);
-    return id ? run_get(e, id) : NULL;
+    sqlite3_stmt *s = statement(e, ST_RUN_FIRST, 0);
+    if (statement_step(e, s) <= 0) return NULL;
+    int64_t id = sq.column_int64(s, 0);
+    sq.reset(s);
+    struct run *r = run_get(e, id);
+    if (!r) storage_corrupt(e); /* found by the search, but not by its id */
+    return r;
 }
 
 int leases_expire(struct engine *e) {
@@ -75,7 +81,8 @@ static int runs_end(struct engine *e, enum statement which, int64_t owner) {
     if (more < 0) return -1;
     for (int i = 0; i < count; i++) {
         struct run *r = run_get(e, ids[i]);
-        if (!r || run_expire(e, r) < 0) return -1;
+        if (!r) return storage_corrupt(e); /* found by the search, but not by its id */
+        if (run_expire(e, r) < 0) return -1;
     }
     return count;
 }
@@ -86,8 +93,7 @@ static int rows_end(struct engine *e, enum statement which, int64_t owner) {
     for (; count < EMBQ_EXPIRE_STEP; count++) {
         struct channel *c;
         struct delivery d;
-        int found =
-            leased_read(e, statement_ints(e, which, 0, owner != 0, &owner), &c, &d);
+        int found = leased_read(e, statement_ints(e, which, 0, INTS(owner)), &c, &d);
         if (found < 0) return -1;
         if (found == 0) break;
         if (delivery_expire(e, c, &d) < 0) return -1;

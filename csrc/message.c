@@ -78,21 +78,40 @@ int message_validate(const struct op *op, int64_t max_body) {
     return 0;
 }
 
-static int message_insert(struct engine *e, struct channel *c, int64_t id,
-                          int64_t now_ms, struct slice body, const struct fields *f) {
-    sqlite3_stmt *s = statement(e, ST_MESSAGE_INSERT, c->shard);
-    if (!s) return -1;
-    sq.bind_int64(s, 1, id);
-    sq.bind_int64(s, 2, now_ms);
-    bind_slice(s, 3, f->type);
-    bind_slice(s, 4, f->source);
-    bind_slice(s, 5, f->key);
-    bind_slice(s, 6, f->attributes);
-    sq.bind_blob(s, 7, body.data, (int)body.size, SQLITE_STATIC);
+/* The parameters of one row, the `at`-th of its statement. */
+static void message_bind(sqlite3_stmt *s, int at, struct channel *c, int64_t id,
+                         int64_t now_ms, struct slice body, struct slice packed) {
+    struct fields f;
+    int first = at * MESSAGE_PARAMETERS;
+    fields_read(packed.data, packed.size, &f);
+    sq.bind_int64(s, first + 1, id);
+    sq.bind_int64(s, first + 2, now_ms);
+    bind_slice(s, first + 3, f.type);
+    bind_slice(s, first + 4, f.source);
+    bind_slice(s, first + 5, f.key);
+    bind_slice(s, first + 6, f.attributes);
+    sq.bind_blob(s, first + 7, body.data, (int)body.size, SQLITE_STATIC);
     c->sent++;
     c->sent_bytes += (int64_t)body.size;
-    sq.bind_int64(s, 8, c->sent_bytes);
-    return statement_step(e, s);
+    sq.bind_int64(s, first + 8, c->sent_bytes);
+}
+
+/* Several rows a statement: it finds its place in the B-tree once. */
+static int batch_insert(struct engine *e, struct channel *c, struct unpacker *u,
+                        uint32_t count, int64_t id, int64_t now_ms) {
+    while (count > 0) {
+        int rows = count < MESSAGE_ROWS ? 1 : MESSAGE_ROWS;
+        sqlite3_stmt *s = statement(
+            e, rows == 1 ? ST_MESSAGE_INSERT : ST_MESSAGE_INSERT_MANY, c->shard);
+        for (int i = 0; s && i < rows; i++) {
+            struct slice body, fields;
+            item_read(u, &body, &fields);
+            message_bind(s, i, c, id++, now_ms, body, fields);
+        }
+        if (statement_step(e, s) < 0) return -1;
+        count -= (uint32_t)rows;
+    }
+    return 0;
 }
 
 int64_t message_send(struct engine *e, struct op *op) {
@@ -107,19 +126,20 @@ int64_t message_send(struct engine *e, struct op *op) {
     if (sequence < 0) return sequence;
     int64_t first = message_id(c->id, EMBQ_LANE_DEFAULT, sequence),
             now = clock_wall_ms();
-    for (uint32_t i = 0; i < count; i++) {
+    if (op->kind == OP_SEND_MANY) {
+        if (batch_insert(e, c, &u, count, first, now) < 0) return -1;
+    } else {
         struct slice body = {op->bytes, op->size};
         struct slice fields = {op->bytes + op->size, op->extra_size};
-        struct fields f;
-        if (op->kind == OP_SEND_MANY) item_read(&u, &body, &fields);
-        fields_read(fields.data, fields.size, &f);
-        if (message_insert(e, c, first + i, now, body, &f) < 0) return -1;
+        sqlite3_stmt *s = statement(e, ST_MESSAGE_INSERT, c->shard);
+        if (s) message_bind(s, 0, c, first, now, body, fields);
+        if (statement_step(e, s) < 0) return -1;
     }
     if (count) channel_offer(e, c);
     return first;
 }
 
-void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delivered *d,
+void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
                   struct op *claim) {
     struct packer *out = &claim->out;
     char made[PUBLIC_ID_SIZE + 1];
@@ -143,18 +163,16 @@ void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delive
     pack_raw(&claim->receipts, receipt, sizeof receipt);
     /* The blob first: asking for it may convert, and the size is of what it converted
      * to. */
+    if (sq.column_type(row, COL_BODY) != SQLITE_BLOB) storage_corrupt(e);
     const void *body = sq.column_blob(row, COL_BODY);
     pack_blob(out, body, (size_t)sq.column_bytes(row, COL_BODY));
 }
 
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id) {
     int64_t size = statement_int(e, ST_MESSAGE_SIZE, c->shard, INTS(id), -1);
-    if (size < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0) {
-        if (!e->storage_error)
-            e->storage_error = SQLITE_CORRUPT; /* a delivery of nothing */
-        return -1;
-    }
-    c->removes = 1;
+    if (size < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)
+        return storage_corrupt(e); /* a delivery of nothing */
+    c->dirty = 1;
     return size;
 }
 
@@ -174,7 +192,9 @@ static struct channel *grave(struct engine *e, const struct channel *c) {
         if (!e->storage_error) e->storage_error = SQLITE_FULL;
         return NULL;
     }
-    return channel_get(e, id);
+    struct channel *to = channel_get(e, id);
+    if (!to) storage_corrupt(e);
+    return to;
 }
 
 int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
@@ -198,9 +218,10 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
     sq.bind_int64(from, 6, b->first_at_ms);
     sq.bind_int64(from, 7, clock_wall_ms());
     sq.bind_text(from, 8, made, -1, SQLITE_STATIC);
-    if (statement_step(e, from) <= 0) {
-        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT;
-        return -1;
+    if (statement_step(e, from) <= 0) return storage_corrupt(e);
+    if (sq.column_type(from, 8) != SQLITE_BLOB) {
+        sq.reset(from);
+        return storage_corrupt(e);
     }
     sq.bind_int64(into, 1, message_id(to->id, EMBQ_LANE_DEFAULT, sequence));
     sq.bind_int64(into, 2, sq.column_int64(from, 0));
@@ -217,7 +238,7 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
     sq.reset(from);
     if (done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)
         return -1;
-    c->removes = 1;
+    c->dirty = 1;
     channel_offer(e, to);
     return size;
 }

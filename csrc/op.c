@@ -29,12 +29,19 @@ void op_release(struct op *op) {
     if (ATOMIC_ADD(&op->refs, -1) > 0) return;
     pack_free(&op->out);
     pack_free(&op->receipts);
+    free(op->error);
     free(op);
 }
 
 void op_outcome(struct op *op, int64_t result) {
     op->result = result;
-    if (result < 0) snprintf(op->error, sizeof op->error, "%s", error_text());
+    if (result >= 0) return;
+    free(op->error);
+    op->error = strdup(error_text());
+}
+
+const char *op_error(const struct op *op) {
+    return op->error ? op->error : "no memory for the text";
 }
 
 void op_unlink(struct op *op) {

@@ -40,7 +40,7 @@ static int incarnation_check(struct engine *e) {
     boot_id_read(boot_id);
     int64_t device = (int64_t)e->guard->device, inode = (int64_t)e->guard->inode;
     sqlite3_stmt *s = statement(e, ST_META_READ, 0);
-    if (statement_step(e, s) <= 0) return -1;
+    if (statement_step(e, s) <= 0) return storage_corrupt(e); /* or failed already */
     e->file_id = (uint64_t)sq.column_int64(s, 0);
     struct slice known = column_slice(s, 1);
     int same = known.size == strlen(boot_id) &&

@@ -61,9 +61,9 @@ static void ring_drop(struct engine *e, struct op *op) {
     e->ring_bytes -= bytes_of(op);
     e->patient -= is_patient(op);
     e->lingering -= op->lingers;
-    if (e->space_waiters) {
-        e->space++;
-        futex_wake(&e->space, INT_MAX);
+    if (e->room_waiters) {
+        e->room++;
+        futex_wake(&e->room, INT_MAX);
     }
 }
 
@@ -88,6 +88,7 @@ int ring_take(struct engine *e, struct link *group) {
 
 static int give_role(struct op *op, enum op_word role) {
     if (!op->waiting || op->word != WORD_WAIT) return 0;
+    if (role == WORD_SYNC && op->timed) return 0;
     ATOMIC_STORE(&op->word, (uint32_t)role);
     if (op->asleep) futex_wake(&op->word, 1);
     return 1;
@@ -127,10 +128,10 @@ void ring_pass_on(struct engine *e) {
 
 static void failure_note(struct op *op) {
     struct broker *b = op->broker;
-    b->unawaited++;
+    ATOMIC_COUNT(&b->unawaited);
     if (!b->first_failure) {
         b->first_failure = (int)op->result;
-        snprintf(b->first_error, sizeof b->first_error, "%s", op->error);
+        snprintf(b->first_error, sizeof b->first_error, "%s", op_error(op));
     }
 }
 
@@ -171,13 +172,13 @@ void ring_finish(struct engine *e, struct op *op) {
     if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)
         claim_return(e, op);
     if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
+    int watches = e->watchers[wake_class(op->channel)] == op;
+    int told_to = op->word == WORD_WATCH;
     ATOMIC_STORE(&op->word, (uint32_t)WORD_DONE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the word before the look at who waits */
     if (op->asleep || ATOMIC_LOAD(&op->ticket_waits)) wake_later(&op->word);
-    if (e->watchers[op->channel % EMBQ_WAKE_BITS] == op) {
-        watch_leave(e, op);
-        futex_wake_shared(wal_change_word(&e->wal), wake_bit(op->channel));
-    }
+    if (watches || told_to) watch_leave(e, op); /* somebody else is told to */
+    if (watches) wal_wake(&e->wal, wake_bit(op->channel));
     op_release(op);
 }
 
@@ -188,12 +189,14 @@ void ring_again(struct engine *e, struct op *op) {
 
 void ring_park(struct engine *e, struct op *op) {
     int may_wait = op->wait_until_us < 0 || op->wait_until_us > clock_real_us();
+    if (may_wait && op->broker->closed)
+        op_outcome(op, error_set(EMBQ_CLOSED, "%s: this broker was closed", e->path));
     if (!may_wait || op->nowait || op->broker->closed) {
         ring_finish(e, op);
         return;
     }
     op->was_parked = 1;
-    op->deadline_us = op->wait_until_us;
+    ATOMIC_STORE(&op->deadline_us, op->wait_until_us);
     op_move(op, &e->parked, PLACE_PARKED);
     give_role(op, WORD_WATCH); /* its time limit is another one now, and it may watch */
 }
@@ -204,10 +207,13 @@ void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
         LIST_EACH (op, heads[i]) {
             if ((b && op->broker != b) || (op->nowait && !staged)) continue;
             if (i == 0) ring_drop(e, op);
+            /* Told to lead, and not yet at it: the lead is somebody else's. */
+            if (op->word == WORD_LEAD) e->leading = 0;
             op_outcome(op, code);
             ring_finish(e, op);
         }
     }
+    ring_pass_on(e);
 }
 
 void embq_ticket_free(embq_ref ticket) {
@@ -275,8 +281,9 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
 /* A thread sleeps until it is given a role or an outcome: futex_wait's result. */
 static int ring_sleep(struct engine *e, struct op *op) {
     int64_t timeout = -1;
-    if (op->deadline_us >= 0) {
-        timeout = op->deadline_us - clock_real_us();
+    int64_t deadline_us = ATOMIC_LOAD(&op->deadline_us);
+    if (deadline_us >= 0) {
+        timeout = deadline_us - clock_real_us();
         if (timeout <= 0) return ETIMEDOUT;
     }
     int parked, watches = 0;
@@ -284,7 +291,7 @@ static int ring_sleep(struct engine *e, struct op *op) {
     op->asleep = 1;
     parked = op->place == PLACE_PARKED && !e->stopping;
     if (parked) {
-        struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
+        struct op **watcher = &e->watchers[wake_class(op->channel)];
         if (!*watcher) *watcher = op;
         watches = *watcher == op;
         if (watches) ATOMIC_ADD(&e->watching, 1);
@@ -336,7 +343,7 @@ int64_t ring_wait(struct engine *e, struct op *op) {
         case WORD_WATCH: continue; /* ring_sleep sees that nobody watches */
         case WORD_DONE:
             op->seen = 1;
-            if (op->result < 0) error_set((int)op->result, "%s", op->error);
+            if (op->result < 0) error_set((int)op->result, "%s", op_error(op));
             return op->result;
         default: break;
         }
@@ -349,15 +356,14 @@ int64_t ring_wait(struct engine *e, struct op *op) {
 static int ring_wait_for_room(struct engine *e, struct op *op) {
     int why = 0;
     while (!has_room(e, op) && !why) {
-        uint32_t space = e->space;
+        uint32_t room = e->room;
         int64_t timeout = op->deadline_us < 0 ? -1 : op->deadline_us - clock_real_us();
-        e->space_waiters++;
+        e->room_waiters++;
         pthread_mutex_unlock(&e->mutex);
-        why = timeout < 0 && op->deadline_us >= 0
-                  ? ETIMEDOUT
-                  : futex_wait(&e->space, space, timeout);
+        why = timeout < 0 && op->deadline_us >= 0 ? ETIMEDOUT
+                                                  : futex_wait(&e->room, room, timeout);
         pthread_mutex_lock(&e->mutex);
-        e->space_waiters--;
+        e->room_waiters--;
     }
     return why;
 }
@@ -407,7 +413,7 @@ int ring_submit(struct engine *e, struct op *op) {
     op->waiting = 1;
     ring_put(e, op);
     /* Also when the keeper was asked, but is at a checkpoint. */
-    int free_to_lead = !e->leading || (e->keeper_leads && e->keeper_busy);
+    int free_to_lead = !e->leading || (e->keeper_leads && ATOMIC_LOAD(&e->keeper_busy));
     if (free_to_lead && !e->stopping && !(e->syncing && e->patient == e->ring_count)) {
         e->leading = 1;
         e->keeper_leads = 0;

@@ -12,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RANDOM_BITS 21
-#define RANDOM_MASK (((uint64_t)1 << RANDOM_BITS) - 1)
+#define RANDOM_MASK (((uint64_t)1 << RUN_ID_BITS) - 1)
 #define LEFT_EVERYWHERE 0xaa
 #define RUNS_CACHED 4096 /* more are read again when they are needed */
 
@@ -63,7 +62,7 @@ int64_t token_of_member(int64_t token, int64_t message) {
 int64_t run_new_id(struct engine *e, int64_t deadline_ms) {
     int64_t id;
     do {
-        id = deadline_ms << RANDOM_BITS | (int64_t)(random_u64() & RANDOM_MASK);
+        id = (deadline_ms + 1) << RUN_ID_BITS | (int64_t)(random_u64() & RANDOM_MASK);
     } while (run_get(e, id));
     return id;
 }
@@ -110,6 +109,18 @@ void run_set(struct run *r, int64_t message, enum member state) {
 
 /* ---- in the file ---- */
 
+/* How many members are held; -1 when one is in a state that there is not. */
+static int held_count(const struct run *r) {
+    int held = 0;
+    for (int64_t i = 0; i <= r->last - r->first; i++) {
+        enum member state = state_at(r->states, i);
+        if (state > MEMBER_LEFT) return -1;
+        held += state == MEMBER_HELD;
+    }
+    return held;
+}
+
+/* What the row says; NULL when there is none, or it is not what run_insert wrote. */
 static struct run *run_read(struct engine *e, int64_t id) {
     sqlite3_stmt *s = statement_ints(e, ST_RUN_READ, 0, INTS(id));
     if (statement_step(e, s) <= 0) return NULL;
@@ -118,13 +129,15 @@ static struct run *run_read(struct engine *e, int64_t id) {
     int64_t token = sq.column_int64(s, 6), claimed = sq.column_int64(s, 7);
     uint8_t states[EMBQ_RUN_IDS / 4];
     size_t size = (size_t)sq.column_bytes(s, 4);
-    int sound = last >= first && last - first < EMBQ_RUN_IDS &&
-                size == (size_t)(last - first) / 4 + 1;
-    if (sound) memcpy(states, sq.column_blob(s, 4), size);
+    int fits = size > 0 && size <= sizeof states;
+    if (fits) memcpy(states, sq.column_blob(s, 4), size);
     sq.reset(s);
-    struct channel *c = sound ? channel_of_subscription(e, subscription) : NULL;
-    if (!c) {
-        if (!e->storage_error) e->storage_error = SQLITE_CORRUPT;
+    struct channel *c = fits ? channel_of_subscription(e, subscription) : NULL;
+    /* In the channel's range first: then their difference is no overflow. */
+    if (!c || id <= 0 || !channel_has_given_out(c, first) ||
+        !channel_has_given_out(c, last) || last < first ||
+        last - first >= EMBQ_RUN_IDS || size != (size_t)(last - first) / 4 + 1) {
+        storage_corrupt(e);
         return NULL;
     }
     struct run *r = run_make(e, c, id, first, last, 0);
@@ -134,9 +147,9 @@ static struct run *run_read(struct engine *e, int64_t id) {
     r->claimed_at_ms = claimed;
     memcpy(r->states, states, size);
     memcpy(r->stored, states, size);
-    for (int64_t i = 0; i <= last - first; i++)
-        r->held += state_at(states, i) == MEMBER_HELD;
-    return r;
+    r->held = held_count(r);
+    if (r->held < 0) storage_corrupt(e);
+    return e->storage_error ? NULL : r;
 }
 
 struct run *run_get(struct engine *e, int64_t id) {
@@ -157,7 +170,7 @@ static int acked_delete(struct engine *e, struct run *r, int64_t from, int64_t t
             size += state_at(r->stored, i) == MEMBER_ACKED ? 0 : r->sizes[i];
     else size = statement_int(e, ST_MESSAGE_SIZES, c->shard, INTS(first, last), 0);
     c->sub.removed_bytes += size;
-    c->sub_dirty = c->removes = 1;
+    c->dirty = 1;
     return first == last
                ? statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(first))
                : statement_do(e, ST_MESSAGE_DELETE_RANGE, c->shard, INTS(first, last));

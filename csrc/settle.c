@@ -79,7 +79,7 @@ static int give_back(struct engine *e, struct channel *c, struct delivery *d) {
         c->sub.in_flight--;
         c->sub.cursor[EMBQ_LANE_DEFAULT] = d->message - 1;
         c->sub.delivered--;
-        c->sub_dirty = 1;
+        c->dirty = 1;
         channel_offer(e, c);
         return 0;
     }

@@ -37,27 +37,37 @@ enum {
     SQLITE_CORRUPT = 11,
     SQLITE_FULL = 13,
     SQLITE_CANTOPEN = 14,
+    SQLITE_PROTOCOL = 15,
     SQLITE_NOTADB = 26,
+    SQLITE_IOERR_WRITE = 778,
     SQLITE_ROW = 100,
     SQLITE_DONE = 101,
     SQLITE_OPEN_READWRITE = 0x2,
     SQLITE_OPEN_NOMUTEX = 0x8000,
     SQLITE_PREPARE_PERSISTENT = 1,
+    SQLITE_BLOB = 4,
     SQLITE_NULL = 5,
+    SQLITE_FCNTL_LAST_ERRNO = 4,
     SQLITE_FCNTL_FILE_POINTER = 7,
     SQLITE_FCNTL_HAS_MOVED = 20,
+    SQLITE_FCNTL_JOURNAL_POINTER = 28,
+    SQLITE_DBCONFIG_ENABLE_TRIGGER = 1003,
     SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE = 1006,
+    SQLITE_DBCONFIG_ENABLE_VIEW = 1015,
     SQLITE_CHECKPOINT_PASSIVE = 0,
     SQLITE_FLOOR_VERSION = 3037000
 };
 
-/* The parts of sqlite3_file and its methods that we call: the WAL-index mapping. */
+/* The parts of sqlite3_file and its methods that we call: what went wrong, and the
+ * WAL-index mapping. */
 struct sqlite3_file {
     const struct sqlite_io_methods *methods;
 };
 struct sqlite_io_methods {
     int version;
-    void (*before_shm[12])(void);
+    void (*before_control[9])(void);
+    int (*file_control)(sqlite3_file *, int operation, void *);
+    void (*before_shm[2])(void);
     int (*shm_map)(sqlite3_file *, int region, int size, int extend, void volatile **);
 };
 

@@ -7,11 +7,18 @@
 /* clang-format off: SQL is laid out by clause */
 #define MESSAGE_COLUMNS \
     "id, sent_at_ms, type, source, key, public_id, attributes, history, body"
+#define MESSAGE_INSERT                                                        \
+    "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n" \
+    "  attributes, body, total_bytes)\n"                                      \
+    "values "
+#define MESSAGE_ROW "(?, 0, ?, ?, ?, ?, ?, ?, ?)"
+#define MESSAGE_ROW_4 MESSAGE_ROW ", " MESSAGE_ROW ", " MESSAGE_ROW ", " MESSAGE_ROW
 #define RUN_COLUMNS "id, subscription, first, last, states, owner, token, claimed_at_ms"
 #define CURSORS(F)                                                                \
     F(0)                                                                          \
     ", " F(1) ", " F(2) ", " F(3) ", " F(4) ", " F(5) ", " F(6) ", " F(7) ", " F( \
         8) ", " F(9) ", " F(10) ", " F(11) ", " F(12) ", " F(13) ", " F(14) ", " F(15)
+#define RUNS "2097152" /* embq_state: ids from here on are runs */
 #define CURSOR(n) "cursor_" #n
 #define CURSOR_SET(n) "cursor_" #n " = ?"
 
@@ -20,6 +27,7 @@ static const char *const texts[STATEMENTS] = {
     [ST_COMMIT] = "commit",
     [ST_ROLLBACK] = "rollback",
     [ST_READ_BEGIN] = "begin",
+    [ST_FREE_PAGES] = "pragma freelist_count",
 
     [ST_META_READ] = "select file_id, boot_id, device, inode, schema_version\n"
                      "from embq_meta\n"
@@ -42,8 +50,7 @@ static const char *const texts[STATEMENTS] = {
                         "       max_receives,\n"
                         "       dead_letter, retry_first_ms, retry_factor,\n"
                         "       retry_cap_ms,\n"
-                        "       retry_jitter, max_body, next_sequence, sent,\n"
-                        "       sent_bytes\n"
+                        "       retry_jitter, max_body\n"
                         "from embq_channel\n"
                         "where id = ?1",
     [ST_CHANNEL_BY_NAME] = "select id\n"
@@ -57,9 +64,6 @@ static const char *const texts[STATEMENTS] = {
         "  max_receives, dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
         "  retry_jitter, max_body, created_at_ms)\n"
         "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-    [ST_CHANNEL_WRITE] = "update embq_channel\n"
-                         "set next_sequence = ?2, sent = ?3, sent_bytes = ?4\n"
-                         "where id = ?1",
     [ST_CHANNEL_ALL] = "select id, name\n"
                        "from embq_channel\n"
                        "where kind = 1\n"
@@ -76,32 +80,37 @@ static const char *const texts[STATEMENTS] = {
                         "limit 1",
 
     [ST_SUBSCRIPTION_READ] =
-        "select id, " CURSORS(CURSOR) ",\n"
-                                      "       removed, removed_bytes, in_flight, "
-                                      "waiting, delivered, redelivered,\n"
-                                      "       acked, nacked, rejected, expired, dead\n"
-                                      "from embq_subscription\n"
-                                      "where channel = ?1",
-    [ST_SUBSCRIPTION_INSERT] = "insert into embq_subscription(channel, name)\n"
-                               "values (?1, '')",
+        "select id, next_sequence, sent, sent_bytes,\n"
+        "       " CURSORS(CURSOR) ",\n"
+                                  "       removed, removed_bytes, in_flight, waiting, "
+                                  "delivered, redelivered,\n"
+                                  "       acked, nacked, rejected, expired, dead\n"
+                                  "from embq_state\n"
+                                  "where channel = ?1",
+    [ST_SUBSCRIPTION_INSERT] =
+        "insert into embq_state(id, channel, name, next_sequence, sent, sent_bytes,\n"
+        "  removed, removed_bytes, in_flight, waiting, delivered, redelivered, acked,\n"
+        "  nacked, rejected, expired, dead)\n"
+        "select coalesce(max(id), 0) + 1, ?1, '', 1, 0, 0,\n"
+        "  0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0\n"
+        "from embq_state\n"
+        "where id < " RUNS,
     [ST_SUBSCRIPTION_WRITE] =
-        "update embq_subscription\n"
-        "set " CURSORS(CURSOR_SET) ",\n"
+        "update embq_state\n"
+        "set next_sequence = ?, sent = ?, sent_bytes = ?,\n"
+        "    " CURSORS(CURSOR_SET) ",\n"
                                    "    removed = ?, removed_bytes = ?, in_flight = ?, "
-                                   "waiting = ?,\n"
-                                   "    delivered = ?,\n"
+                                   "waiting = ?, delivered = ?,\n"
                                    "    redelivered = ?, acked = ?, nacked = ?, "
-                                   "rejected = ?, expired = ?,\n"
-                                   "    dead = ?\n"
+                                   "rejected = ?, expired = ?, dead = ?\n"
                                    "where id = ?",
     [ST_SUBSCRIPTION_CHANNEL] = "select channel\n"
-                                "from embq_subscription\n"
+                                "from embq_state\n"
                                 "where id = ?1",
 
-    [ST_MESSAGE_INSERT] =
-        "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n"
-        "  attributes, body, total_bytes)\n"
-        "values (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [ST_MESSAGE_INSERT] = MESSAGE_INSERT MESSAGE_ROW,
+    [ST_MESSAGE_INSERT_MANY] = MESSAGE_INSERT MESSAGE_ROW_4
+    ", " MESSAGE_ROW_4 ", " MESSAGE_ROW_4 ", " MESSAGE_ROW_4,
     [ST_MESSAGE_READ] = "select " MESSAGE_COLUMNS "\n"
                         "from embq_message_%d\n"
                         "where id = ?1",
@@ -146,27 +155,28 @@ static const char *const texts[STATEMENTS] = {
                           "order by id\n"
                           "limit 1",
 
-    [ST_RUN_INSERT] = "insert into embq_run(" RUN_COLUMNS ")\n"
+    [ST_RUN_INSERT] = "insert into embq_state(" RUN_COLUMNS ")\n"
                       "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_RUN_READ] = "select " RUN_COLUMNS "\n"
-                    "from embq_run\n"
+                    "from embq_state\n"
                     "where id = ?1",
-    [ST_RUN_WRITE] = "update embq_run\n"
+    [ST_RUN_WRITE] = "update embq_state\n"
                      "set states = ?2\n"
                      "where id = ?1",
-    [ST_RUN_DELETE] = "delete from embq_run\n"
+    [ST_RUN_DELETE] = "delete from embq_state\n"
                       "where id = ?1",
     [ST_RUN_FIRST] = "select id\n"
-                     "from embq_run\n"
+                     "from embq_state\n"
+                     "where id >= " RUNS "\n"
                      "order by id\n"
                      "limit 1",
     [ST_RUN_OF_OWNER] = "select id\n"
-                        "from embq_run\n"
-                        "where owner = ?2\n"
+                        "from embq_state\n"
+                        "where id >= " RUNS " and owner = ?2\n"
                         "limit ?1",
     [ST_RUN_ALL] = "select id\n"
-                   "from embq_run\n"
-                   "where ?2 = 0\n"
+                   "from embq_state\n"
+                   "where id >= " RUNS " and ?2 = 0\n"
                    "limit ?1",
 
     [ST_DELIVERY_INSERT] =
@@ -219,7 +229,7 @@ static const char *const texts[STATEMENTS] = {
                            "where token is not null",
     [ST_DELIVERY_ALL_LEASED] = "select subscription, message\n"
                                "from embq_delivery\n"
-                               "where owner is not null\n"
+                               "where owner is not null and ?1 = 0\n"
                                "limit 1",
 };
 /* clang-format on */
@@ -254,6 +264,10 @@ sqlite3_stmt *statement_get(struct statement_cache *c, enum statement which, int
 static int failed(struct engine *e, int result) {
     if (!e->storage_error) e->storage_error = result;
     return -1;
+}
+
+int storage_corrupt(struct engine *e) {
+    return failed(e, SQLITE_CORRUPT);
 }
 
 sqlite3_stmt *statement(struct engine *e, enum statement which, int shard) {

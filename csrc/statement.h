@@ -10,6 +10,7 @@ enum statement {
     ST_COMMIT,
     ST_ROLLBACK,
     ST_READ_BEGIN,
+    ST_FREE_PAGES,
     ST_META_READ,
     ST_META_BOOT,
     ST_OWNER_ALL,
@@ -20,7 +21,6 @@ enum statement {
     ST_CHANNEL_BY_NAME,
     ST_CHANNEL_NEXT_ID,
     ST_CHANNEL_INSERT,
-    ST_CHANNEL_WRITE,
     ST_CHANNEL_ALL,
     ST_CHANNEL_AFTER,
     ST_CHANNEL_TAIL,
@@ -29,6 +29,7 @@ enum statement {
     ST_SUBSCRIPTION_WRITE,
     ST_SUBSCRIPTION_CHANNEL,
     ST_MESSAGE_INSERT,
+    ST_MESSAGE_INSERT_MANY,
     ST_MESSAGE_READ,
     ST_MESSAGE_RANGE,
     ST_MESSAGE_COUNT,
@@ -60,6 +61,10 @@ enum statement {
     STATEMENTS
 };
 
+/* Rows of ST_MESSAGE_INSERT_MANY, and parameters of each. */
+#define MESSAGE_ROWS 16
+#define MESSAGE_PARAMETERS 8
+
 struct statement_cache {
     sqlite3 *db;
     sqlite3_stmt *prepared[STATEMENTS][EMBQ_SHARDS];
@@ -85,6 +90,8 @@ int statement_run(struct engine *e, sqlite3_stmt *s);
 /* Bind integers and run; 0 or -1. */
 int statement_do(struct engine *e, enum statement which, int shard, int count,
                  const int64_t *values);
+/* What was read contradicts itself: the group fails with CORRUPT. Returns -1. */
+int storage_corrupt(struct engine *e);
 /* The first column of the first row, `otherwise` when there is none. */
 int64_t statement_int(struct engine *e, enum statement which, int shard, int count,
                       const int64_t *values, int64_t otherwise);

@@ -32,13 +32,19 @@ static int reading_step(struct reading *r, sqlite3_stmt *s) {
     return 0;
 }
 
+/* What was read contradicts itself. Returns 0. */
+static int reading_corrupt(struct reading *r) {
+    if (!r->result) r->result = SQLITE_CORRUPT;
+    return 0;
+}
+
 static int reading_begin(struct reading *r, struct broker *b) {
     *r = (struct reading){b, b->engine, SQLITE_OK};
     for (;;) {
         int code = engine_enter(b);
         if (code < 0) return code;
         pthread_mutex_lock(&r->e->read_mutex);
-        if (r->e->attached) break;
+        if (ATOMIC_LOAD(&r->e->attached)) break;
         pthread_mutex_unlock(&r->e->read_mutex); /* a fork came between */
         engine_leave(r->e);
     }
@@ -66,14 +72,37 @@ struct counts {
 static const char *const total_names[] = {"delivered", "redelivered", "acked", "nacked",
                                           "rejected",  "expired",     "dead"};
 
+/* What can be added up, and makes no depth below 0, which would pass for a code. */
+static int counts_are_sound(const struct counts *n) {
+    const int64_t parts[] = {n->sent,          n->sent_bytes, n->removed,
+                             n->removed_bytes, n->in_flight,  n->waiting};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i] < 0 || parts[i] > EMBQ_COUNTER_MAX) return 0;
+    return n->in_flight + n->waiting <= n->sent - n->removed;
+}
+
 static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
+    if (!channel_is_possible(channel)) return 0;
     sqlite3_stmt *s = reading_ints(r, ST_CHANNEL_READ, 0, INTS(channel));
     if (!reading_step(r, s)) return 0;
-    n->shard = sq.column_int64(s, 1) & (EMBQ_SHARDS - 1);
-    n->next_sequence = sq.column_int64(s, 11);
-    n->sent = sq.column_int64(s, 12);
-    n->sent_bytes = sq.column_int64(s, 13);
+    n->shard = sq.column_int64(s, 1);
     sq.reset(s);
+    s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
+    if (!reading_step(r, s)) return reading_corrupt(r);
+    int column = 0;
+    n->subscription = sq.column_int64(s, column++);
+    n->next_sequence = sq.column_int64(s, column++);
+    n->sent = sq.column_int64(s, column++);
+    n->sent_bytes = sq.column_int64(s, column++);
+    n->cursor = sq.column_int64(s, column + LANE);
+    column += EMBQ_LANES;
+    int64_t *after[] = {&n->removed, &n->removed_bytes, &n->in_flight, &n->waiting};
+    for (int i = 0; i < 4; i++) *after[i] = sq.column_int64(s, column++);
+    for (int i = 0; i < 7; i++) n->totals[i] = sq.column_int64(s, column++);
+    sq.reset(s);
+    if (n->shard < 0 || n->shard >= EMBQ_SHARDS || n->next_sequence < 1 ||
+        n->next_sequence >= EMBQ_SEQUENCE_MAX)
+        return reading_corrupt(r);
     int64_t from = message_id(channel, LANE, n->next_sequence);
     int64_t to = message_id(channel, LANE, EMBQ_SEQUENCE_MAX - 1);
     s = reading_ints(r, ST_CHANNEL_TAIL, (int)n->shard, INTS(from, to));
@@ -85,15 +114,7 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
         n->sent_bytes = sq.column_int64(s, 1);
         sq.reset(s);
     }
-    s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
-    if (!reading_step(r, s)) return 0;
-    n->subscription = sq.column_int64(s, 0);
-    n->cursor = sq.column_int64(s, 1 + LANE);
-    int64_t *after[] = {&n->removed, &n->removed_bytes, &n->in_flight, &n->waiting};
-    for (int i = 0; i < 4; i++) *after[i] = sq.column_int64(s, 1 + EMBQ_LANES + i);
-    for (int i = 0; i < 7; i++) n->totals[i] = sq.column_int64(s, 5 + EMBQ_LANES + i);
-    sq.reset(s);
-    return 1;
+    return counts_are_sound(n) ? 1 : reading_corrupt(r);
 }
 
 static int64_t gone(struct reading *r) {
@@ -157,13 +178,13 @@ static void channel_stats(struct reading *r, int64_t channel, const struct count
 static void engine_stats(const struct broker *b, struct packer *p) {
     const struct engine *e = b->engine;
     pack_map(p, 7);
-    pack_named(p, "groups", e->groups);
-    pack_named(p, "operations", e->operations);
-    pack_named(p, "syncs", e->syncs);
-    pack_named(p, "checkpoints", e->checkpoints);
+    pack_named(p, "groups", ATOMIC_LOAD(&e->groups));
+    pack_named(p, "operations", ATOMIC_LOAD(&e->operations));
+    pack_named(p, "syncs", ATOMIC_LOAD(&e->syncs));
+    pack_named(p, "checkpoints", ATOMIC_LOAD(&e->checkpoints));
     pack_named(p, "wal_bytes",
                (int64_t)wal_frames(&e->wal) * (wal_page_size(&e->wal) + 24));
-    pack_named(p, "unawaited_failures", b->unawaited);
+    pack_named(p, "unawaited_failures", ATOMIC_LOAD(&b->unawaited));
     pack_text(p, "sqlite_version", 14);
     pack_text(p, sq.libversion(), strlen(sq.libversion()));
 }

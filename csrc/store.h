@@ -14,6 +14,11 @@
 /* The channel as the file has it now; NULL when there is none (or storage failed). */
 struct channel *channel_get(struct engine *e, int64_t id);
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription);
+/* Whether this id can be one of its messages, as far as numbers tell. */
+static inline int channel_has_given_out(const struct channel *c, int64_t message) {
+    return message >= message_id(c->id, EMBQ_LANE_DEFAULT, 1) &&
+           message <= message_id(c->id, EMBQ_LANE_DEFAULT, c->next_sequence - 1);
+}
 /* By name: its id, 0 when there is none, -1. */
 int64_t channel_find(struct engine *e, const char *name, size_t size);
 /* Make a queue; its id or a code. */
@@ -40,8 +45,8 @@ struct delivered {
     int64_t run, token, message, receive_count;
 };
 /* Append the row of a stepped MESSAGE_READ or MESSAGE_RANGE statement, and its receipt,
- * to the answer of a claim. */
-void message_pack(const struct engine *e, sqlite3_stmt *row, const struct delivered *d,
+ * to the answer of a claim; a row without a body is noted as damage. */
+void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
                   struct op *claim);
 /* Delete one; its size, or -1. */
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id);
@@ -76,8 +81,11 @@ struct run {
     uint32_t sizes[]; /* of the bodies, when this process claimed them (sizes_known) */
 };
 
+/* Ids of subscriptions are below, those of runs above: they share a table. */
+#define RUN_ID_BITS 21
+
 static inline int64_t run_deadline_ms(int64_t id) {
-    return id >> 21;
+    return (id >> RUN_ID_BITS) - 1;
 }
 
 /* Proof of one lease: random, never 0. */

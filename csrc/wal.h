@@ -22,9 +22,15 @@ void wal_index_read(const struct wal_index *w, struct wal_header *header);
 /* The word to sleep on. Every commit changes it. */
 volatile uint32_t *wal_change_word(const struct wal_index *w);
 uint32_t wal_change(const struct wal_index *w);
+/* Wake who sleeps on it for these classes of channels. Also when it is not mapped. */
+void wal_wake(const struct wal_index *w, uint32_t bits);
 /* Frames in the WAL, and how many of them the database has already. */
 uint32_t wal_frames(const struct wal_index *w);
+/* Another one each time the WAL starts over. */
+uint32_t wal_salt(const struct wal_index *w);
 uint32_t wal_backfilled(const struct wal_index *w);
 uint32_t wal_page_size(const struct wal_index *w);
+/* Pages of the database as of the last commit. */
+uint32_t wal_pages(const struct wal_index *w);
 
 #endif

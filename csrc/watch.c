@@ -28,7 +28,7 @@ static void look(struct engine *e, struct op *op) {
 }
 
 int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us) {
-    int64_t start = clock_real_us(), most = op->next_due_us - start;
+    int64_t start = clock_real_us(), most = ATOMIC_LOAD(&op->next_due_us) - start;
     if (watches && most > LOOK_US) most = LOOK_US;
     if (timeout_us >= 0 && timeout_us < most) most = timeout_us;
     int why = ETIMEDOUT;
@@ -41,12 +41,12 @@ int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us
     if (ATOMIC_LOAD(&op->word) != WORD_WAIT || why == EINTR) return why;
     int64_t now = clock_real_us();
     int changed = watches && wal_change(&e->wal) != ATOMIC_LOAD(&e->looked);
-    if (changed || op->next_due_us <= now) look(e, op);
+    if (changed || ATOMIC_LOAD(&op->next_due_us) <= now) look(e, op);
     return timeout_us >= 0 && now - start >= timeout_us ? ETIMEDOUT : 0;
 }
 
 void watch_leave(struct engine *e, struct op *op) {
-    struct op **watcher = &e->watchers[op->channel % EMBQ_WAKE_BITS];
+    struct op **watcher = &e->watchers[wake_class(op->channel)];
     if (*watcher && *watcher != op)
         return; /* empty: the role was on its way to this one */
     *watcher = NULL;
@@ -60,5 +60,5 @@ void watch_leave(struct engine *e, struct op *op) {
 }
 
 void watch_kick(struct engine *e) {
-    if (e->wal.words) futex_wake_shared(wal_change_word(&e->wal), UINT32_MAX);
+    wal_wake(&e->wal, UINT32_MAX);
 }

@@ -213,15 +213,20 @@ class Handle(msgspec.Struct, gc=False, eq=False):
 
 
 def open_broker(
-    path: bytes, flags: int, busy_timeout_ms: int, migrate: Callable[[bytes, int], None]
+    path: bytes,
+    flags: int,
+    busy_timeout_ms: int,
+    disk_reserve: int,
+    migrate: Callable[[bytes, int], None],
 ) -> Handle:
     """Open a file, creating or upgrading its tables when they are not there."""
     out = _new("embq_ref *")
+    arguments = (path, flags, busy_timeout_ms, disk_reserve, out)
     try:
-        code = _call(_lib.embq_open, path, flags, busy_timeout_ms, out)
+        code = _call(_lib.embq_open, *arguments)
         if code == NO_SCHEMA:
             migrate(path, busy_timeout_ms)
-            code = _call(_lib.embq_open, path, flags, busy_timeout_ms, out)
+            code = _call(_lib.embq_open, *arguments)
     except BaseException:
         if out[0]:  # a signal after C's return
             _free_broker(out[0])
@@ -333,7 +338,7 @@ def settle(
 def ack_nowait(broker: int, channel: int, receipt: bytes) -> None:
     """Stage an ack; it joins the next group."""
     code = _ack_nowait(broker, channel, receipt)
-    if code == DETACHED:
+    while code == DETACHED:
         ping(broker, -1)
         code = _ack_nowait(broker, channel, receipt)
     if code < 0:
@@ -374,7 +379,7 @@ def send_nowait(broker: int, channel: int, body: bytes, fields: bytes) -> int:
     """Stage one message; return a ticket. Keeps the GIL."""
     arguments = (broker, channel, body, len(body), fields, len(fields))
     ticket: int = _send_nowait(*arguments)
-    if ticket == DETACHED:
+    while ticket == DETACHED:
         ping(broker, -1)
         ticket = _send_nowait(*arguments)
     if ticket < 0:

@@ -114,13 +114,13 @@ def encode_name(name: str, what: str = "name") -> bytes:
     return encoded
 
 
-def count(value: int, what: str) -> int:
-    """Check a whole number of at least 1, that fits an int of C."""
+def count(value: int, what: str, least: int = 1, most: int = _MAX_INT) -> int:
+    """Check a whole number; as a rule from 1 to what fits an int of C."""
     if isinstance(value, bool) or not isinstance(value, int):
         msg = f"{what}: {type(value).__name__} is not an int"
         raise InvalidArgument(msg)
-    if not 1 <= value <= _MAX_INT:
-        msg = f"{what}: {value} is not between 1 and {_MAX_INT}"
+    if not least <= value <= most:
+        msg = f"{what}: {value} is not between {least} and {most}"
         raise InvalidArgument(msg)
     return value
 

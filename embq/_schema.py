@@ -12,6 +12,7 @@ All pending migrations are applied in one transaction: a file is of the old vers
 of the new one, never between.
 """
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from sqlite_utils import Database, Migrations
 
 from embq import _native, _schema_sql, _sqlite
-from embq.errors import Busy
+from embq.errors import Busy, NoMemory
 
 # Set for a new file only, before anything is in it. ARCHITECTURE.md has the
 # page sizes that were measured.
@@ -51,6 +52,7 @@ def migrate(path: bytes, busy_timeout_ms: int) -> None:
 
     Raises:
         Busy: Another process held the file for longer.
+        NoMemory: An allocation failed.
         StorageFull, StorageReadOnly, StorageIOError, Corrupt, NotAnEmbqFile: As named.
     """
     timeout = busy_timeout_ms / 1000 if busy_timeout_ms >= 0 else 1e6
@@ -65,6 +67,9 @@ def migrate(path: bytes, busy_timeout_ms: int) -> None:
             connection.close()
     except failures as error:
         raise _sqlite.translate(error, path) from error
+    except MemoryError as error:  # sqlite3 raises Python's own
+        msg = f"{os.fsdecode(path)!r}: creating or upgrading the tables"
+        raise NoMemory(msg) from error
 
 
 def _retry(step: Callable[[], None], path: bytes, deadline: float) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 SHARDS = 16
 #: Lanes of a channel: one cursor each.
 LANES = 16
+#: In embq_state, ids of runs begin here.
+RUNS = 1 << 21
 
 #: The lane of a message without a priority.
 LANE = 15
@@ -59,49 +61,55 @@ create table embq_channel(
   retry_cap_ms integer not null,
   retry_jitter integer not null,
   max_body integer not null,
-  created_at_ms integer not null,
-  -- As of the last time that a message was removed: what was sent since counts on top,
-  -- so that a send touches no row but its own. See csrc/channel.c.
-  next_sequence integer not null default 1,
-  sent integer not null default 0,
-  sent_bytes integer not null default 0
+  created_at_ms integer not null
 ) strict
 """
 
-_SUBSCRIPTION = """
-create table embq_subscription(
-  id integer primary key,
-  channel integer not null,
-  name text not null,
+#: What claims and acks write besides messages stands in one B-tree, and so on one page
+#: as a rule: a page of a commit costs as much as all the rest of it.
+_STATE = """
+create table embq_state(
+  id integer primary key,  -- below {runs}: a subscription; else a run
+
+  -- A subscription: the reading side of a queue.
+  channel integer,
+  name text,
+  -- As of the last time that the newest message was removed: what was sent since counts
+  -- on top, so that a send touches no row but its own. See csrc/channel.c.
+  next_sequence integer,
+  sent integer,
+  sent_bytes integer,
   -- How far first deliveries have gone in each lane: the last id handed out.
   {cursors}
-  -- The depth is what was sent to the channel less what was removed.
-  removed integer not null default 0,
-  removed_bytes integer not null default 0,
-  in_flight integer not null default 0,
-  waiting integer not null default 0,  -- deliveries that nobody holds
-  delivered integer not null default 0,
-  redelivered integer not null default 0,
-  acked integer not null default 0,
-  nacked integer not null default 0,
-  rejected integer not null default 0,
-  expired integer not null default 0,
-  dead integer not null default 0,
-  unique (channel, name)
+  -- The depth is what was sent less what was removed.
+  removed integer,
+  removed_bytes integer,
+  in_flight integer,
+  waiting integer,  -- deliveries that nobody holds
+  delivered integer,
+  redelivered integer,
+  acked integer,
+  nacked integer,
+  rejected integer,
+  expired integer,
+  dead integer,
+
+  -- A run: a batch of first deliveries. Its id is (deadline_ms + 1) << 21 | random, so
+  -- that runs are in the order of their deadlines.
+  subscription integer,
+  first integer,
+  last integer,
+  states blob,  -- two bits for each id from first to last: see csrc/run.c
+  owner integer,
+  token integer,
+  claimed_at_ms integer
 ) strict
 """
 
-_RUN = """
-create table embq_run(  -- a batch of first deliveries
-  id integer primary key,  -- deadline_ms << 21 | random: in the order of deadlines
-  subscription integer not null,
-  first integer not null,
-  last integer not null,
-  states blob not null,  -- two bits for each id from first to last: see csrc/run.c
-  owner integer not null,
-  token integer not null,
-  claimed_at_ms integer not null
-) strict
+_STATE_SUBSCRIPTION = """
+create unique index embq_state_subscription
+on embq_state(channel, name)
+where channel is not null
 """
 
 _DELIVERY = """
@@ -174,15 +182,16 @@ channel as (
   select
     c.id,
     c.name,
-    c.sent + coalesce((
-      select (m.id & {IN_LANE}) - c.next_sequence + 1
+    s.sent + coalesce((
+      select (m.id & {IN_LANE}) - s.next_sequence + 1
       from stored m
-      where m.id between (c.id << 45) + ({LANE} << 41) + c.next_sequence
+      where m.id between (c.id << 45) + ({LANE} << 41) + s.next_sequence
         and (c.id << 45) + ({LANE} << 41) + {IN_LANE}
       order by m.id desc
       limit 1
     ), 0) as sent
   from embq_channel c
+  join embq_state s on s.channel = c.id
   where c.kind = 1
 )
 select
@@ -200,7 +209,7 @@ select
   s.expired,
   s.dead
 from channel c
-join embq_subscription s on s.channel = c.id
+join embq_state s on s.channel = c.id
 left join late on late.subscription = s.id
 """
 
@@ -221,7 +230,7 @@ placed as (
   from stored m
   -- A range, not `c.id = m.id >> 45`: so that one queue is one search, not a scan.
   join embq_channel c on m.id between c.id << 45 and c.id << 45 | {IN_CHANNEL}
-  join embq_subscription s on s.channel = c.id
+  join embq_state s on s.channel = c.id
   where c.kind = 1
 ),
 judged as (
@@ -267,8 +276,14 @@ def statements() -> Iterator[str]:
     """Give the statements of the first version, in order."""
     yield from (_META, _META_ROW, _OWNER, _CHANNEL)
     cursors = [f"cursor_{lane} integer," for lane in range(LANES)]
-    yield _SUBSCRIPTION.replace("{cursors}", "\n  ".join(cursors))
-    yield from (_RUN, _DELIVERY, _DELIVERY_WAITING, _DELIVERY_LEASED, _DELIVERY_OWNED)
+    yield _STATE.replace("{cursors}", "\n  ".join(cursors)).replace("{runs}", str(RUNS))
+    yield from (
+        _STATE_SUBSCRIPTION,
+        _DELIVERY,
+        _DELIVERY_WAITING,
+        _DELIVERY_LEASED,
+        _DELIVERY_OWNED,
+    )
     for shard in range(SHARDS):
         yield _MESSAGE.replace("{shard}", str(shard))
     ids = [f"  select id from embq_message_{shard}" for shard in range(SHARDS)]

@@ -47,6 +47,7 @@ _ERRORS: dict[int, type[Error]] = {
     11: Corrupt,
     13: StorageFull,
     14: StorageIOError,
+    15: Busy,
     26: NotAnEmbqFile,
 }
 _PRIMARY = 0xFF  # an extended code keeps the primary one in its low byte

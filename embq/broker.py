@@ -14,13 +14,15 @@ from msgspec import UNSET, UnsetType
 
 from embq import _native
 from embq._codec import CodecName, text
-from embq._options import Options, encode_name
+from embq._options import Options, count, encode_name
 from embq.errors import Closed, Error, InvalidArgument, NotFound
 from embq.messages import Backoff, Sent
 from embq.queue import Queue
 
 Durability = Literal["full", "normal"]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_MAX_RESERVE = 1 << 60  # bytes
 
 _brokers: "weakref.WeakSet[Broker]" = weakref.WeakSet()
 
@@ -41,6 +43,9 @@ class Broker:
             (CloudEvents).
         busy_timeout: How many seconds to wait for the write lock by default.
         create: Create the file when it is not there.
+        disk_reserve: How many bytes of its file system sends leave free, so that
+            receiving and settling go on when it is full. Default None: 5 % of it, at
+            most 64 MiB.
 
     Raises:
         InvalidArgument: An argument makes no sense.
@@ -54,6 +59,7 @@ class Broker:
         source: str | None = None,
         busy_timeout: float | timedelta = 10.0,
         create: bool = True,
+        disk_reserve: int | None = None,
     ) -> None:
         self._handle: _native.Handle | None = None  # not open yet
         self._closed = False
@@ -68,6 +74,9 @@ class Broker:
         self._flags = _native.OPEN_FULL if durability == "full" else 0
         self._flags |= _native.OPEN_CREATE if create else 0
         self._busy_timeout_ms = _native.limit_ms(busy_timeout, "busy_timeout")
+        self._disk_reserve = -1
+        if disk_reserve is not None:
+            self._disk_reserve = count(disk_reserve, "disk_reserve", 0, _MAX_RESERVE)
         _brokers.add(self)
 
     @property
@@ -263,7 +272,7 @@ class Broker:
                 raise Closed(msg)
             if not self._handle:
                 self._handle = _open_handle(
-                    self._path, self._flags, self._busy_timeout_ms
+                    self._path, self._flags, self._busy_timeout_ms, self._disk_reserve
                 )
             return self._handle
 
@@ -302,6 +311,7 @@ def open(  # noqa: A001
     source: str | None = None,
     busy_timeout: float | timedelta = 10.0,
     create: bool = True,
+    disk_reserve: int | None = None,
 ) -> Broker:
     """Open a file of queues, and create it when it is not there.
 
@@ -311,6 +321,7 @@ def open(  # noqa: A001
         source: The default `source` of messages.
         busy_timeout: Seconds to wait for the write lock by default.
         create: Whether to create the file.
+        disk_reserve: Bytes that sends leave free on the file system.
 
     Returns:
         The open broker.
@@ -328,6 +339,7 @@ def open(  # noqa: A001
         source=source,
         busy_timeout=busy_timeout,
         create=create,
+        disk_reserve=disk_reserve,
     )
     broker._open()  # noqa: SLF001
     return broker
@@ -350,7 +362,9 @@ def _absolute(path: Path) -> bytes:
     return os.path.join(os.getcwdb(), encoded)  # noqa: PTH109, PTH118
 
 
-def _open_handle(path: bytes, flags: int, busy_timeout_ms: int) -> _native.Handle:
+def _open_handle(
+    path: bytes, flags: int, busy_timeout_ms: int, disk_reserve: int
+) -> _native.Handle:
     # Here, so that `import embq` pays for neither sqlite3 nor sqlite-utils.
     from embq import _sqlite  # noqa: PLC0415
 
@@ -360,7 +374,7 @@ def _open_handle(path: bytes, flags: int, busy_timeout_ms: int) -> _native.Handl
         _schema.migrate(path, busy_timeout_ms)
 
     _sqlite.bind()
-    return _native.open_broker(path, flags, busy_timeout_ms, migrate)
+    return _native.open_broker(path, flags, busy_timeout_ms, disk_reserve, migrate)
 
 
 def _log(broker: Broker, failure: Error) -> None:

@@ -122,7 +122,13 @@ class Queue:
         Raises:
             BodyError, MessageTooLarge, Busy, CommitUncertain, StorageFull: See `send`.
         """
-        packed = [self._pack(item) for item in items]
+        encode, bare = self._encode, self._bare
+        packed = [
+            self._pack(item)
+            if isinstance(item, Outgoing)
+            else ([encode(item), bare] if bare else encode(item))
+            for item in items
+        ]
         if not packed:
             return []
         wait = -1 if timeout is None else _native.limit_ms(timeout)
@@ -335,10 +341,7 @@ class Queue:
         type_, source, *others = fields
         return encode_fields(type_, self._source if source is None else source, *others)
 
-    def _pack(self, item: Any) -> Any:
-        if not isinstance(item, Outgoing):
-            body = self._encode(item)
-            return [body, self._bare] if self._bare else body
+    def _pack(self, item: Outgoing) -> Any:
         fields = self._fields(
             item.type,
             item.source,

@@ -18,12 +18,14 @@ class ClockFile:
     clock moves the time of every process at once.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fresh: bool = True) -> None:
         self.path = path
-        path.write_bytes(bytes(16))
+        if fresh:
+            path.write_bytes(bytes(16))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 16)
-        self.boot_ms, self.wall_ms = START_BOOT_MS, START_WALL_MS
+        if fresh:
+            self.boot_ms, self.wall_ms = START_BOOT_MS, START_WALL_MS
 
     def _get(self, index: int) -> int:
         return int(struct.unpack_from("<q", self._map, 8 * index)[0])

@@ -28,6 +28,17 @@ PATIENCE_S = 60.0  # for what should take no time at all
 DEATH_NOTICED_S = 5.0  # "within about a second", on a loaded machine
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make soak` sets."""
+    parser.addoption("--soak", action="store_true", help="go through every case")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether to go through every case, not through the budget of `make test`."""
+    return bool(request.config.getoption("--soak"))
+
+
 class ModelSite:
     """One file and its processes, simulated."""
 

@@ -100,17 +100,17 @@ class ModelFile:
         stored.counts["sent"] += 1  # moved here or sent here: the same to this queue
 
     def notice(self, dead: ModelBroker | None = None) -> None:
-        """End leases that are over (each claim, on any queue) or a dead process's."""
+        """End leases that are over (each claim, on any queue), or a dead process's."""
+        is_over = self.is_over if dead is None else lambda entry: entry.owner is dead
         for stored in list(self.queues.values()):
             for entry in list(stored.entries.values()):
-                if entry.owner and (entry.owner is dead or self.is_over(entry)):
+                if entry.owner and is_over(entry):
                     stored.counts["expired"] += 1
                     if self.is_last(stored, entry):
                         self.bury(stored, entry, "max_receives", None)
-                    else:
-                        # At once, whatever the wall clock does; among suspects the
-                        # least often received first: one that kills hides nobody.
-                        self.wait(entry, due_ms=entry.receive_count, suspect=True)
+                        continue
+                    # At once; least often received first: one that kills hides none.
+                    self.wait(entry, due_ms=entry.receive_count, suspect=True)
 
     def is_over(self, entry: Entry) -> bool:
         return bool(entry.deadline_ms <= self.clock.boot_ms)

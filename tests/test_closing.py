@@ -14,6 +14,7 @@ import embq
 from embq import errors
 
 STAGED = 1000
+BUSY_ROUNDS = 20
 
 
 class Caller(threading.Thread):
@@ -134,6 +135,69 @@ def test_one_of_two_brokers_closes(path: Path) -> None:
     assert caller.result is not None
     assert caller.result.data == "x"
     two.close()
+
+
+def test_a_busy_broker_closes_beside_another(path: Path) -> None:
+    """Closed under load, its calls end with `Closed`, and another broker goes on."""
+
+    def send(queue: embq.Queue) -> None:
+        while True:
+            queue.send("x")
+
+    def receive(queue: embq.Queue) -> None:
+        while (message := queue.receive(wait=None)) is not None:
+            message.ack()
+
+    with embq.open(path, durability="normal") as other:
+        for _ in range(BUSY_ROUNDS):
+            broker = embq.open(path, durability="normal")
+            queue = broker.queue("q")
+            callers = [
+                Caller(lambda work=work, queue=queue: work(queue))
+                for work in (send, receive) * 3
+            ]
+            time.sleep(0.02)
+            broker.close()
+            for caller in callers:
+                caller.join(10)
+                assert isinstance(caller.error, errors.Closed), caller.error
+            # Told to lead, a call that was ended must not keep the lead.
+            other.flush(timeout=10)
+
+
+def test_a_receiver_is_woken_after_another_broker_closed(
+    path: Path, children: Children
+) -> None:
+    """When the receiver that watched the file is ended, one that is left watches it."""
+    child = children.start(
+        """
+        import sys, embq
+        queue = embq.open(sys.argv[1], durability="normal").queue("q")
+        print("ready", flush=True)
+        sys.stdin.readline()
+        queue.send("from afar")
+        """,
+        path,
+    )
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q")
+        children.expect(child, "ready")
+        closing = embq.open(path, durability="normal")
+        ended = [
+            Caller(lambda: closing.queue("q").receive(wait=None)) for _ in range(3)
+        ]
+        time.sleep(0.2)
+        left = Caller(lambda: queue.receive(wait=30))
+        time.sleep(0.2)
+        closing.close()
+        for caller in ended:
+            caller.join(10)
+            assert isinstance(caller.error, errors.Closed)
+        children.tell(child)
+        children.finish(child)
+        left.join(5)
+        assert not left.is_alive(), "nobody watched the file"
+        left.result.ack()
 
 
 def test_close_stores_what_is_staged(path: Path) -> None:

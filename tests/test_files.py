@@ -3,6 +3,7 @@
 import importlib
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,11 +71,11 @@ def test_sixteen_processes_open_an_empty_file(path: Path, children: Children) ->
     connection = sqlite3.connect(path)
     counts = {
         table: connection.execute(f"select count(*) from {table}").fetchone()[0]
-        for table in ("embq_meta", "embq_channel", "embq_subscription")
+        for table in ("embq_meta", "embq_channel", "embq_state")
     }
     (verdict,) = connection.execute("pragma integrity_check").fetchone()
     connection.close()
-    assert counts == {"embq_meta": 1, "embq_channel": 1, "embq_subscription": 1}
+    assert counts == {"embq_meta": 1, "embq_channel": 1, "embq_state": 1}
     assert verdict == "ok"
 
 
@@ -158,3 +159,90 @@ def test_another_sqlite_on_the_live_file(
     with embq.open(path, durability="normal") as broker:
         taken = broker.queue("q").receive_many(200, auto_ack=True)
     assert [message.data for message in taken] == list(range(ROWS))
+
+
+def test_what_is_done_with_has_no_row(path: Path) -> None:
+    """After an ack, a rejection and a last failure the file holds what depth says."""
+    with embq.open(path) as broker:
+        queue = broker.queue("q", max_receives=2)
+        queue.send_many(list(range(6)))
+        acked, rejected, failed, *held = queue.receive_many(6)
+        acked.ack()
+        rejected.reject("no")
+        failed.nack(delay=0)
+        again = queue.receive()
+        assert again is not None
+        again.nack()
+        held[1].nack(delay=100)  # between two that are acked
+        queue.ack_many([held[0], held[2]])
+        queue.send(6)
+        queue.receive(auto_ack=True)
+        reader = Worker()
+        try:
+            rows = reader.sql(
+                path, "select queue, count(*) from embq_messages group by 1"
+            )
+        finally:
+            reader.stop()
+        assert dict(rows[0]) == {"q": 1, "q.dead": 2}
+        assert (queue.depth(), broker.queue("q.dead").depth()) == (1, 2)
+
+
+def test_ids_of_two_files_differ(path: Path) -> None:
+    """An id is of its file: the same row of another file has another."""
+    ids = set()
+    for number in range(3):
+        with embq.open(path.with_name(f"{number}.db")) as broker:
+            ids.add(broker.queue("q").send("x").id)
+    assert len(ids) == 3
+    assert len({one[16:] for one in ids}) == 1
+
+
+@pytest.mark.parametrize("what", ["a copy", "another boot"])
+def test_numbers_that_may_be_forgotten_are_passed_over(path: Path, what: str) -> None:
+    """CASES 14 and 51: where a number may have been seen outside, none comes again."""
+    with embq.open(path) as broker:
+        broker.queue("q").send("before")
+    before = path.read_bytes()
+    seen = []
+    for turn in range(2):
+        with embq.open(path) as broker:
+            queue = broker.queue("q")
+            seen.append({queue.send(number).id for number in range(5)})
+            assert queue.depth() == 6
+        if turn == 0 and what == "a copy":
+            path = path.with_name("copy.db")
+        path.write_bytes(before)  # what was sent since is forgotten
+        if what == "another boot":
+            reboot(path)
+    assert not seen[0] & seen[1]
+
+
+def test_after_a_reboot_no_lease_stands(path: Path, children: Children) -> None:
+    """CASE 51: whoever held a message before a reboot is dead: it is ready at once."""
+    children.run(
+        """
+        import os, sys, embq
+        queue = embq.open(sys.argv[1]).queue("q", visibility_timeout=100_000)
+        queue.send_many([1, 2, 3])
+        queue.receive_many(2), queue.receive()
+        print("held", flush=True)
+        os._exit(0)
+        """,
+        path,
+    )
+    reboot(path)
+    with embq.open(path) as broker:
+        queue = broker.queue("q")
+        stats = queue.stats()
+        assert (stats["in_flight"], stats["ready"]) == (0, 3)
+        taken = queue.receive()
+        assert taken is not None
+        assert taken.receive_count == 2
+
+
+def reboot(path: Path) -> None:
+    """Let the file be from another boot, as far as it knows."""
+    connection = sqlite3.connect(path)
+    with closing(connection), connection:
+        connection.execute("update embq_meta set boot_id = 'another'")

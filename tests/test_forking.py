@@ -90,7 +90,7 @@ def test_a_fork_beside_readers(children: Children, path: Path, call: str) -> Non
 
 
 def test_a_fork_beside_send_nowait(children: Children, path: Path) -> None:
-    """Forks beside a thread that stages messages: all of them are stored."""
+    """CASE 31: forks beside a thread that stages messages: all of them are stored."""
     code = """
     stop = threading.Event()
     sent = 0
@@ -171,7 +171,7 @@ def test_a_ticket_after_a_fork(children: Children, path: Path) -> None:
 
 
 def test_both_sides_go_on(children: Children, path: Path) -> None:
-    """After a fork the child opens the file and works; the parent goes on as before."""
+    """CASE 30: after a fork the child opens the file, and the parent goes on."""
     code = """
     queue.send("before")
     held = queue.receive()
@@ -196,3 +196,40 @@ def test_both_sides_go_on(children: Children, path: Path) -> None:
     """
     lines = ["child: for the child", "parent: from the child", "after 1"]
     assert run(children, code, path) == lines
+
+
+def test_a_close_in_the_middle_of_a_fork(children: Children, path: Path) -> None:
+    """`close()` stores what is staged, also while another thread is forking."""
+    code = """
+    import os, sys, threading, time
+
+    forking, closing = threading.Event(), threading.Event()
+
+    def pause():  # registered first, so it comes when embq is ready for the fork
+        forking.set()
+        closing.wait(10)
+        time.sleep(0.2)
+
+    os.register_at_fork(before=pause)
+    import embq
+
+    broker = embq.open(sys.argv[1], durability="normal")
+    queue = broker.queue("q")
+
+    def stage_and_close():
+        forking.wait(10)
+        for number in range(100):
+            queue.send_nowait(number)
+        closing.set()
+        broker.close()
+
+    thread = threading.Thread(target=stage_and_close)
+    thread.start()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    thread.join()
+    print(embq.open(sys.argv[1]).queue("q").depth())
+    """
+    assert children.run(code, path, timeout=DEADLOCK_S).split() == ["100"]

@@ -1,202 +1,20 @@
-"""Kills: processes die at any system call, under load and in loops; nothing is lost."""
+"""Kills under load and in loops, and how a death or a stop is noticed.
+
+test_kill_sweep.py kills at each system call.
+"""
 
 import functools
 import os
-import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from conftest import Children, wait_until
 
 import embq
 
-# Kill points: system calls of opening the file, and of the work after it.
-OPENING_POINTS, WORKING_POINTS = 12, 36
 ROUNDS, ROUND_S = 6, 0.6
-PRODUCER = """
-import os, sys, embq
-path, log = sys.argv[1:]
-log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-broker = embq.open(path)
-queue = broker.queue("q")
-os.write(log, b"")  # from here on it works: see Killer.points
-for turn in range(6):
-    if turn % 2:
-        queue.send_many([[turn, 0], [turn, 1], [turn, 2]])
-    else:
-        queue.send([turn, 0])
-    os.write(log, b"%d\\n" % turn)
-broker.close()
-"""
-CONSUMER = """
-import os, sys, embq
-path, log = sys.argv[1:]
-log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-broker = embq.open(path)
-queue = broker.queue("q")
-os.write(log, b"")  # from here on it works: see Killer.points
-for message in queue.receive_many(2):
-    os.write(log, b"got %d\\n" % message.data)
-    message.ack()
-    os.write(log, b"acked %d\\n" % message.data)
-while message := queue.receive():
-    os.write(log, b"got %d\\n" % message.data)
-    message.ack()
-    os.write(log, b"acked %d\\n" % message.data)
-broker.close()
-"""
-
-
-@pytest.fixture
-def strace() -> str:
-    """The tool that kills at a system call. Without it these tests prove nothing."""
-    found = shutil.which("strace")
-    if found is None:
-        pytest.skip(
-            "STRACE IS MISSING: install strace, or CASES 16 and 17 are untested"
-        )
-    return found
-
-
-class Killer:
-    """Run a script under strace, whole or up to one of its system calls."""
-
-    def __init__(self, strace: str, script: Path, template: Path) -> None:
-        self.strace, self.script, self.template = strace, script, template
-
-    def _run(self, name: str, *options: str) -> tuple[Path, Path]:
-        folder = self.script.parent / name
-        folder.mkdir()
-        path, log = folder / "test.db", folder / "log"
-        shutil.copy(self.template, path)
-        log.touch()
-        tool = [self.strace, "-f", "-qq", *options]
-        command = [*tool, sys.executable, str(self.script), str(path), str(log)]
-        done = subprocess.run(command, check=False, capture_output=True, timeout=60)
-        if done.returncode not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
-            pytest.fail(f"{name}: exit {done.returncode}\n{done.stderr.decode()}")
-        return path, log
-
-    def points(self) -> list[tuple[str, int]]:
-        """Choose among the calls of the main thread since it opened the file."""
-        trace = self.script.parent / "trace"
-        self._run("whole", "-o", str(trace))
-        lines = trace.read_text(errors="replace").splitlines()
-        main = lines[0].split()[0]
-        counts: Counter[str] = Counter()
-        phases: list[list[tuple[str, int]]] = [[], [], []]
-        phase = 0
-        for line in lines:
-            match = re.match(r"(\d+) +(\w+)\(", line)
-            if not match or match[1] != main or match[2] == "exit_group":
-                continue
-            counts[match[2]] += 1
-            if phase == 0 and match[2] == "openat" and "whole/test.db" in line:
-                phase = 1
-            if phase == 1 and re.search(r' write\(\d+, "", 0\)', line):
-                phase = 2
-            phases[phase].append((match[2], counts[match[2]]))
-        chosen = []
-        for found, wanted in zip(
-            phases[1:], (OPENING_POINTS, WORKING_POINTS), strict=True
-        ):
-            assert len(found) > wanted, f"only {len(found)} system calls: {found}"
-            step = len(found) / wanted
-            chosen += [found[int(number * step)] for number in range(wanted)]
-        return chosen
-
-    def kill_at(self, point: tuple[str, int]) -> tuple[str, Path, Path]:
-        """Run until the Nth call of a name, which is never made."""
-        name = f"{point[0]}.{point[1]}"
-        inject = f"inject={point[0]}:signal=SIGKILL:when={point[1]}"
-        return name, *self._run(name, "-o", "/dev/null", "-e", inject)
-
-    def kill_everywhere(self) -> list[tuple[str, Path, Path]]:
-        """Kill one run at each of a sample of points."""
-        points = dict.fromkeys(self.points())
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(self.kill_at, points))
-
-
-def make_template(tmp_path: Path, count: int) -> Path:
-    """Make a file with a queue of `count` messages."""
-    template = tmp_path / "template.db"
-    with embq.open(template) as broker:
-        queue = broker.queue("q", visibility_timeout=100_000)
-        queue.send_many(list(range(count)))
-    return template
-
-
-def test_a_producer_killed_at_every_system_call(strace: str, tmp_path: Path) -> None:
-    """CASE 16: each confirmed message is there once, the next one 0 or 1 times."""
-    script = tmp_path / "producer.py"
-    script.write_text(PRODUCER)
-    killer = Killer(strace, script, make_template(tmp_path, 0))
-    turns = [[[turn, n] for n in range(3 if turn % 2 else 1)] for turn in range(6)]
-    confirmed_counts = set()
-    for name, path, log in killer.kill_everywhere():
-        confirmed = [int(line) for line in log.read_text().split()]
-        assert confirmed == list(range(len(confirmed)))
-        confirmed_counts.add(len(confirmed))
-        with embq.open(path) as broker:
-            taken = broker.queue("q").receive_many(100, auto_ack=True)
-        stored = [message.data for message in taken]
-        allowed = [
-            [item for turn in turns[:count] for item in turn]
-            for count in (len(confirmed), len(confirmed) + 1)
-        ]
-        assert stored in allowed, (
-            f"killed at {name}: confirmed {confirmed}, is {stored}"
-        )
-    assert len(confirmed_counts) > 3, f"the kills hit too little: {confirmed_counts}"
-
-
-def test_a_consumer_killed_at_every_system_call(strace: str, tmp_path: Path) -> None:
-    """CASE 17: what was not acked comes again, counted; what was confirmed does not."""
-    script = tmp_path / "consumer.py"
-    script.write_text(CONSUMER)
-    count = 6
-    killer = Killer(strace, script, make_template(tmp_path, count))
-    killed = killer.kill_everywhere()
-    opened = [(name, log, embq.open(path)) for name, path, log in killed]
-    try:
-        for name, log, broker in opened:
-            queue = broker.queue("q")
-            wait_until(
-                lambda queue=queue: queue.stats()["in_flight"] == 0,
-                f"killed at {name}: the lease was not given back",
-            )
-            words = [line.split() for line in log.read_text().splitlines()]
-            got = {int(number) for verb, number in words if verb == "got"}
-            acked = {int(number) for verb, number in words if verb == "acked"}
-            left = {}
-            while message := queue.receive():
-                assert message.data not in left, (
-                    f"killed at {name}: twice {message.data}"
-                )
-                left[message.data] = message.receive_count
-                message.ack()
-            assert not acked & set(left), (
-                f"killed at {name}: {acked} acked, {left} came"
-            )
-            lost = set(range(count)) - acked - set(left)
-            # An ack may be done and its confirmation cut off.
-            assert lost <= got, f"killed at {name}: {lost} lost, {words}"
-            assert len(lost) <= 1, f"killed at {name}: {lost} lost, {words}"
-            for number in got & set(left):
-                assert left[number] == 2, f"killed at {name}: {number} was not counted"
-            assert set(left.values()) <= {1, 2}
-    finally:
-        for _, _, broker in opened:
-            broker.close()
-
 
 LOAD = """
     import os, sys, embq
@@ -347,3 +165,26 @@ def test_the_dead_are_noticed_without_anybody_waiting(
         wait_until(lambda: stats()["in_flight"] == 0, "the keeper noticed no death")
         assert stats()["ready"] == 1
         assert stats()["expired"] == 1
+
+
+def test_a_death_is_believed_at_the_second_look(path: Path, children: Children) -> None:
+    """A living holder keeps its lease; a dead one loses it half a second later."""
+    with embq.open(path) as broker:
+        queue = broker.queue("q", visibility_timeout=100_000)
+        queue.send("x")
+        child = children.start(
+            """
+            import sys, time, embq
+            message = embq.open(sys.argv[1]).queue("q").receive()
+            print("holds", flush=True)
+            time.sleep(600)
+            """,
+            path,
+        )
+        children.expect(child, "holds")
+        time.sleep(1.2)  # several looks, more than half a second apart
+        assert queue.stats()["in_flight"] == 1, "it lives"
+        begun = time.monotonic()
+        child.kill()
+        wait_until(lambda: queue.stats()["in_flight"] == 0, "nobody noticed the death")
+        assert time.monotonic() - begun > 0.45, "a look is no proof"

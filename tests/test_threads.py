@@ -1,12 +1,17 @@
 """Many callers in one process, and bodies that only the core need bear."""
 
+import contextlib
 import copy
 import itertools
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +64,31 @@ def test_a_bad_batch_harms_no_other_caller(broker: embq.Broker) -> None:
         numbers = [number for of, number in taken if of == thread]
         assert numbers == list(range(50)), f"thread {thread}"
     assert len(taken) == THREADS // 2 * 50
+
+
+def test_a_bad_call_in_a_group(broker: embq.Broker, path: Path) -> None:
+    """CASE 41: of calls that one commit stores, those that are refused fail alone."""
+    queue = broker.queue("q", max_body=1000)
+
+    def send(number: int) -> bool:
+        try:
+            queue.send("x" * 2000 if number % 3 == 1 else number)
+        except errors.MessageTooLarge:
+            return False
+        return True
+
+    other = sqlite3.connect(path, isolation_level=None)
+    with ThreadPoolExecutor(2 * THREADS) as pool, closing(other):
+        other.execute("begin immediate")
+        groups = broker.stats()["groups"]
+        sending = [pool.submit(send, number) for number in range(2 * THREADS)]
+        time.sleep(0.3)  # all of them wait for the lock by now
+        other.execute("rollback")
+        sent = [number for number, call in enumerate(sending) if call.result()]
+    assert broker.stats()["groups"] - groups < THREADS, "they shared no commit"
+    assert sent == [number for number in range(2 * THREADS) if number % 3 != 1]
+    taken = queue.receive_many(100, auto_ack=True)
+    assert sorted(message.data for message in taken) == sent
 
 
 def test_a_bad_settle_harms_no_other_caller(broker: embq.Broker) -> None:
@@ -189,3 +219,24 @@ def test_a_receipt_of_another_queue(broker: embq.Broker) -> None:
     assert (one.depth(), two.depth()) == (1, 1)
     of_one.ack()
     of_two.ack()
+
+
+def test_what_is_staged_is_bounded(path: Path) -> None:
+    """What waits for a writer takes 64 MiB at the most: then it is `Full`, or waits."""
+    body = bytes(MIB)
+    other = sqlite3.connect(path, isolation_level=None)
+    options: Any = {"durability": "normal", "busy_timeout": 30}
+    with embq.open(path, **options) as broker, closing(other):
+        queue = broker.queue("q", codec="raw", max_body=2 * MIB)
+        other.execute("begin immediate")
+        tickets = []
+        with contextlib.suppress(errors.Full):
+            while len(tickets) < 80:
+                tickets.append(queue.send_nowait(body))
+        assert 60 <= len(tickets) < 64
+        with pytest.raises(errors.Busy):
+            queue.send(body, timeout=0.1)
+        other.execute("rollback")
+        queue.send(body)
+        broker.flush()
+        assert queue.depth() == len(tickets) + 1

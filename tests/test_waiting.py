@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import embq
 
 SOON_S = 2.0  # a wake-up on a loaded machine; what missed it waits for LONG_S
 LONG_S = 6.0
+LOOK_S = 0.25  # between two looks for the commits of writers that wake nobody
 SEND_ON_WORD = """
     import sys, embq
     queue = embq.open(sys.argv[1], durability="normal").queue("q")
@@ -193,3 +195,35 @@ def test_a_slow_handler_gives_back_what_it_had_ahead(broker: embq.Broker) -> Non
     assert sorted(counts) == list(range(100))
     assert [data for data, count in counts.items() if count > 1] in ([], [slow])
     assert queue.depth() == 0
+
+
+def test_a_commit_of_another_process_wakes_at_once(
+    broker: embq.Broker, path: Path, children: Children
+) -> None:
+    """A wait ends with another process's commit, not with the next look at the file."""
+    queue = broker.queue("q")
+    child = children.start(SEND_ON_WORD, path)
+    children.expect(child, "ready")
+    delays = []
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(9):
+            waiting = pool.submit(timed, lambda: queue.receive(wait=LONG_S))
+            time.sleep(0.06)  # it sleeps by now, and would look after 250 ms
+            begun = time.monotonic()
+            children.tell(child, str(number))
+            message, at = waiting.result()
+            children.expect(child, "sent")
+            delays.append(at - begun)
+            message.ack()
+    assert statistics.median(delays) < LOOK_S / 3, delays
+
+
+def test_waiting_costs_nothing(broker: embq.Broker, path: Path) -> None:
+    """Receivers that wait, and the engine beside them, sleep."""
+    queues = [broker.queue(name) for name in ("q", "q", "other")]
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(queue.receive, 1.2) for queue in queues]
+        time.sleep(0.2)
+        begun = time.process_time()
+        assert [done.result() for done in waiting] == [None] * 3
+    assert time.process_time() - begun < 0.25

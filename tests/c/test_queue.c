@@ -2,8 +2,7 @@
  *
  *     test_queue FILE      an empty embq file, made by the caller
  */
-#include "check.h"
-#include "pack.h"
+#include "batch.h"
 
 #include <pthread.h>
 #include <sys/stat.h>
@@ -14,25 +13,6 @@
 
 static embq_ref broker;
 static long long channel;
-
-/* The receipts of a claimed batch: the ninth of the ten values of each message. */
-static int receipts_of(const embq_bytes *batch, char *receipts) {
-    struct unpacker u = unpack_from(batch->data, (size_t)batch->size);
-    int count = (int)unpack_array(&u);
-    for (int i = 0; i < count; i++) {
-        CHECK(unpack_array(&u) == 10);
-        unpack_slice(&u);
-        unpack_int(&u);
-        for (int j = 0; j < 5; j++) unpack_slice(&u);
-        unpack_int(&u);
-        struct slice receipt = unpack_slice(&u);
-        CHECK(receipt.size == EMBQ_RECEIPT_SIZE);
-        memcpy(receipts + i * EMBQ_RECEIPT_SIZE, receipt.data, receipt.size);
-        CHECK(unpack_slice(&u).data);
-    }
-    CHECK(!u.failed && u.next == u.end);
-    return count;
-}
 
 static int claim(int limit, int wait_ms, int flags, char *receipts) {
     embq_bytes batch = {0};
@@ -48,19 +28,9 @@ static int settle(int verb, const char *receipts, int count) {
 }
 
 static void declare(void) {
-    struct packer options = {0};
+    struct packer options = options_of(3);
     embq_bytes stored = {0};
     CHECK(embq_declare(broker, "q", 1, "", 0, &stored) == EMBQ_NOT_FOUND);
-    pack_array(&options, 9);
-    pack_text(&options, "raw", 3);
-    pack_int(&options, 30000);
-    pack_int(&options, 3);
-    pack_text(&options, "q.dead", 6);
-    pack_int(&options, 1000);
-    pack_double(&options, 2);
-    pack_int(&options, 300000);
-    pack_bool(&options, 0);
-    pack_int(&options, 1000);
     channel = embq_declare(broker, "q", 1, options.data, options.size, &stored);
     CHECK(channel > 0 && (size_t)stored.size >= options.size);
     embq_bytes_free(&stored);
@@ -167,7 +137,7 @@ static void prefetch(void) {
 }
 
 static int open_with(const char *path, int flags) {
-    return embq_open(path, flags, 5000, &broker);
+    return embq_open(path, flags, 5000, -1, &broker);
 }
 
 int main(int argc, char **argv) {

@@ -187,3 +187,28 @@ def test_fields_of_the_wrong_type(broker: Any, fields: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidArgument):
         queue.send("x", **fields)
     assert queue.depth() == 0
+
+
+SECRET = "4111-1111-1111-1111"
+PAYLOADS: tuple[Any, ...] = ({"card": SECRET, "x": object()}, [SECRET, object()])
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack", "raw"])
+def test_no_payload_in_errors_and_reprs(broker: Any, codec: str) -> None:
+    """CASE 60: what is sent stands in no error's text and in no repr."""
+    queue = broker.queue("q", codec=codec, max_body=100)
+    said = []
+    for data in (*PAYLOADS, SECRET if codec == "raw" else SECRET * 10):
+        with pytest.raises((errors.BodyError, errors.MessageTooLarge)) as caught:
+            queue.send(data)
+        said += [str(caught.value), repr(caught.value)]
+    good = SECRET.encode() if codec == "raw" else SECRET
+    sent, ticket = queue.send(good), queue.send_nowait(good)
+    ticket.result(5)
+    for message in queue.receive_many(2):
+        said += [repr(message), repr(sent), repr(ticket), repr(queue)]
+        message.ack()
+        with pytest.raises(errors.LeaseLost) as lost:
+            message.nack(error=SECRET)
+        said.append(str(lost.value))
+    assert not [text for text in said if SECRET in text]

@@ -134,3 +134,17 @@ def test_an_unknown_field_is_a_type_error(broker: Any) -> None:
     with pytest.raises(TypeError):
         queue.send("x", prioritty=1)
     assert queue.depth() == 0
+
+
+def test_no_id_comes_twice(site: Any) -> None:
+    """A number is never given again, also when nothing is left and others write."""
+    seen = []
+    brokers = [site.broker, site.other()]
+    for turn in range(6):
+        queue = brokers[turn % 2].queue("q")
+        seen += [queue.send(turn).id, *(one.id for one in queue.send_many([1, 2]))]
+        taken = queue.receive_many(10, auto_ack=turn % 3 == 0)
+        for message in taken if turn % 3 else []:
+            message.ack()
+        assert queue.depth() == 0
+    assert len(set(seen)) == len(seen)

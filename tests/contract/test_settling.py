@@ -222,3 +222,12 @@ def test_auto_ack_in_a_loop(broker: Any) -> None:
     loop = queue.messages(prefetch=5, wait=0, auto_ack=True)
     assert [message.data for message in loop] == list(range(20))
     assert queue.depth() == 0
+
+
+def test_at_most_the_prefetch_is_removed_ahead(broker: Any) -> None:
+    """A loop with `auto_ack` removes no more than `prefetch` before it hands out."""
+    queue = broker.queue("q")
+    queue.send_many(list(range(20)))
+    for message in queue.messages(prefetch=4, wait=0, auto_ack=True):
+        handed_out = message.data + 1
+        assert 20 - queue.depth() - handed_out <= 4 - 1

@@ -1,0 +1,44 @@
+/* What the C tests of a file share: a queue to work with, and reading a claimed batch.
+ */
+#ifndef EMBQ_TEST_BATCH_H
+#define EMBQ_TEST_BATCH_H
+
+#include "check.h"
+#include "pack.h"
+
+/* Options of a raw queue, in the order of embq/_options.py. */
+static inline struct packer options_of(int max_receives) {
+    struct packer options = {0};
+    pack_array(&options, 9);
+    pack_text(&options, "raw", 3);
+    pack_int(&options, 30000);
+    pack_int(&options, max_receives);
+    pack_text(&options, "q.dead", 6);
+    pack_int(&options, 1000);
+    pack_double(&options, 2);
+    pack_int(&options, 300000);
+    pack_bool(&options, 0);
+    pack_int(&options, 1000);
+    return options;
+}
+
+/* The receipts of a claimed batch: the ninth of the ten values of each message. */
+static inline int receipts_of(const embq_bytes *batch, char *receipts) {
+    struct unpacker u = unpack_from(batch->data, (size_t)batch->size);
+    int count = (int)unpack_array(&u);
+    for (int i = 0; i < count; i++) {
+        CHECK(unpack_array(&u) == 10);
+        unpack_slice(&u);
+        unpack_int(&u);
+        for (int j = 0; j < 5; j++) unpack_slice(&u);
+        unpack_int(&u);
+        struct slice receipt = unpack_slice(&u);
+        CHECK(receipt.size == EMBQ_RECEIPT_SIZE);
+        memcpy(receipts + i * EMBQ_RECEIPT_SIZE, receipt.data, receipt.size);
+        CHECK(unpack_slice(&u).data);
+    }
+    CHECK(!u.failed && u.next == u.end);
+    return count;
+}
+
+#endif

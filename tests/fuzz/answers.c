@@ -1,0 +1,90 @@
+/* What every call of any target is held to: codes that mean something, and answers that
+ * can be read to their last byte. */
+#include "fuzz.h"
+
+int code_is_typed(int64_t code) {
+    switch (code) {
+    case EMBQ_INVALID_ARGUMENT:
+    case EMBQ_NOT_FOUND:
+    case EMBQ_FULL:
+    case EMBQ_STORAGE_FULL:
+    case EMBQ_MESSAGE_TOO_LARGE:
+    case EMBQ_LEASE_LOST:
+    case EMBQ_INVALID_RECEIPT:
+    case EMBQ_BUSY:
+    case EMBQ_COMMIT_UNCERTAIN:
+    case EMBQ_STORAGE_READ_ONLY:
+    case EMBQ_STORAGE_IO_ERROR:
+    case EMBQ_LIMIT_REACHED:
+    case EMBQ_CORRUPT:
+    case EMBQ_NOT_AN_EMBQ_FILE:
+    case EMBQ_SCHEMA_TOO_NEW:
+    case EMBQ_UNSUPPORTED_SQLITE:
+    case EMBQ_DATABASE_REPLACED:
+    case EMBQ_CLOSED:
+    case EMBQ_NO_MEMORY: return 1;
+    default: return code >= 0;
+    }
+}
+
+/* The ten values of message_pack(); the ninth is the receipt. */
+static void message_read(struct unpacker *u, int64_t channel, struct receipt_of *r) {
+    int64_t words[3];
+    CHECK(unpack_array(u) == 10);
+    CHECK(unpack_slice(u).data);                 /* id */
+    unpack_int(u);                               /* sent_at_ms */
+    for (int i = 0; i < 5; i++) unpack_slice(u); /* type .. history */
+    unpack_int(u);                               /* receive_count */
+    struct slice receipt = unpack_slice(u);
+    CHECK(receipt.size == EMBQ_RECEIPT_SIZE);
+    CHECK(unpack_slice(u).data); /* body */
+    memcpy(words, receipt.data, sizeof words);
+    CHECK(message_channel(words[2]) == channel);
+    memcpy(r->bytes, receipt.data, sizeof r->bytes);
+    r->channel = channel;
+}
+
+int batch_read(const embq_bytes *batch, int count, int64_t channel,
+               struct receipt_of *receipts, int most) {
+    struct unpacker u = unpack_from(batch->data, (size_t)batch->size);
+    CHECK(unpack_array(&u) == (uint32_t)count);
+    for (int i = 0; i < count; i++) {
+        struct receipt_of spare;
+        message_read(&u, channel, i < most ? receipts + i : &spare);
+    }
+    CHECK(!u.failed && u.next == u.end);
+    return count < most ? count : most;
+}
+
+int64_t stat_of(const embq_bytes *stats, const char *name) {
+    struct unpacker u = unpack_from(stats->data, (size_t)stats->size);
+    CHECK(*u.next == 0xdf);
+    int64_t pairs = stats->data[4];
+    for (u.next += 5; pairs > 0; pairs--) {
+        struct slice key = unpack_slice(&u);
+        int found = key.size == strlen(name) && !memcmp(key.data, name, key.size);
+        if (*u.next == 0xc0) u.next++;
+        else if ((*u.next & 0xe0) == 0xa0) unpack_slice(&u);
+        else if (found) return unpack_int(&u);
+        else unpack_int(&u);
+        CHECK(!u.failed);
+    }
+    CHECK(u.next == u.end);
+    return -1;
+}
+
+struct packer options_packed(const struct queue_options *o) {
+    struct packer p = {0};
+    pack_array(&p, 9);
+    pack_text(&p, o->codec, strlen(o->codec));
+    pack_int(&p, o->visibility_ms);
+    pack_int(&p, o->max_receives);
+    pack_text(&p, o->dead_letter, o->dead_letter ? strlen(o->dead_letter) : 0);
+    pack_int(&p, o->first_ms);
+    pack_double(&p, o->factor);
+    pack_int(&p, o->cap_ms);
+    pack_bool(&p, 0);
+    pack_int(&p, o->max_body);
+    CHECK(!p.failed);
+    return p;
+}

@@ -1,0 +1,308 @@
+"""Planted bugs of delivering: leases, receipts, retries, suspects, dead letters, order.
+
+Promises 2, 4, 5 and 6.
+"""
+
+from __future__ import annotations
+
+from mutant import mutant
+
+CLAIM, SETTLE, DELIVERY = "csrc/claim.c", "csrc/settle.c", "csrc/delivery.c"
+CONSUMER, RUN, MESSAGE = "csrc/consumer.c", "csrc/run.c", "csrc/message.c"
+SETTLING, SUSPECTS = "contract/test_settling.py", "contract/test_suspects.py"
+DEAD, GIVE_BACK = "contract/test_dead_letters.py", "contract/test_give_back.py"
+RETRY = "contract/test_retry.py"
+
+MUTANTS = [
+    mutant(
+        "The cursor skips a message after a batch",
+        "2",
+        f"{GIVE_BACK}::test_the_loop_ends_when_nothing_comes[core]",
+        (
+            CLAIM,
+            "    c->sub.cursor[LANE] = ids[count - 1];",
+            "    c->sub.cursor[LANE] = ids[count - 1] + (count > 1);",
+        ),
+    ),
+    mutant(
+        "The newest message goes first",
+        "6",
+        f"{SETTLING}::test_auto_ack[core]",
+        (
+            "csrc/statement.c",
+            '"where id > ?1 and id <= ?2\\n"\n                         "order by id\\n"',
+            '"where id > ?1 and id <= ?2\\n"\n                         "order by id desc\\n"',
+        ),
+    ),
+    mutant(
+        "auto_ack leaves the message in the file",
+        "2",
+        f"{SETTLING}::test_auto_ack[core]",
+        (
+            CLAIM,
+            "    if (auto_ack) return new_auto_ack(k, ids, sizes, count);\n",
+            "    (void)auto_ack, (void)new_auto_ack;\n",
+        ),
+    ),
+    mutant(
+        "auto_ack hands out before the removal is committed",
+        "2",
+        "test_confirming.py::test_a_commit_that_fails_confirms_nothing[receive auto_ack]",
+        (
+            "csrc/lead.c",
+            "            op_outcome(op, result);\n",
+            "            op_outcome(op, result);\n"
+            "            if (op->flags & EMBQ_CLAIM_AUTO_ACK && result > 0) {\n"
+            "                pthread_mutex_lock(&e->mutex);\n"
+            "                ring_finish(e, op);\n"
+            "                ring_unlock(e);\n"
+            "            }\n",
+        ),
+    ),
+    mutant(
+        "A loop with auto_ack removes more than the prefetch",
+        "2",
+        f"{SETTLING}::test_at_most_the_prefetch_is_removed_ahead[core]",
+        (
+            CONSUMER,
+            "    return c->flags || c->prefetch < 2 ? c->prefetch : c->prefetch / 2;",
+            "    return c->flags ? c->prefetch * 2 : (c->prefetch + 1) / 2;",
+        ),
+    ),
+    mutant(
+        "A nacked message between acked ones is deleted",
+        "2",
+        "test_files.py::test_what_is_done_with_has_no_row",
+        (
+            RUN,
+            "while (i < count && state_at(r->states, i) == MEMBER_ACKED) {",
+            "while (i < count && state_at(r->states, i) != MEMBER_HELD) {",
+        ),
+    ),
+    mutant(
+        "A claim whose time was over in its group keeps what it took",
+        "2",
+        "test_waiting.py::test_waits_that_end_lose_nothing[lease-noisy]",
+        (
+            "csrc/ring.c",
+            "    if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)\n"
+            "        claim_return(e, op);\n",
+            "",
+        ),
+    ),
+    mutant(
+        "The token of a receipt is not looked at",
+        "4, CASE 48",
+        "test_threads.py::test_a_forged_receipt[8]",
+        (RUN, "    return x ? (int64_t)x : 1;", "    return x ? 1 : 1;"),
+        (
+            SETTLE,
+            "        token_of_member(run->token, r->message) == r->token &&\n",
+            "",
+        ),
+    ),
+    mutant(
+        "A receipt is good for a later delivery",
+        "4, CASE 47",
+        f"{SETTLING}::test_another_consumer_is_not_disturbed[core-ack]",
+        (
+            SETTLE,
+            "return found > 0 ? r->token != 0 && d->token == r->token : found;",
+            "return found;",
+        ),
+    ),
+    mutant(
+        "A receipt of another queue settles there",
+        "4, CASE 48",
+        "test_threads.py::test_a_receipt_of_another_queue",
+        (
+            SETTLE,
+            "        if (message_channel(r.message) != c->id) {",
+            "        if (0) {",
+        ),
+        (SETTLE, "    if (run && run->channel == c &&\n", "    if (run &&\n"),
+    ),
+    mutant(
+        "A copy honours receipts of its original",
+        "4, CASE 14",
+        "test_replaced.py::test_a_copy_honours_no_old_receipt",
+        (
+            "csrc/lease.c",
+            "    return statement_do(e, ST_DELIVERY_FORGET, 0, 0, NULL);",
+            "    return 0;",
+        ),
+    ),
+    mutant(
+        "An ack after the lease's end is refused, though nobody claimed again",
+        "2, CASE 46",
+        f"{SETTLING}::test_an_ended_lease_may_still_be_settled[core-True-ack]",
+        (
+            SETTLE,
+            "return found > 0 ? r->token != 0 && d->token == r->token : found;",
+            "return found > 0 ? d->owner && d->token == r->token : found;",
+        ),
+    ),
+    mutant(
+        "extend() leaves the deadline where it was",
+        "2",
+        f"{SETTLING}::test_extend_holds_longer[core]",
+        (
+            SETTLE,
+            "    d->deadline_ms = clock_boot_ms() + hold_ms;\n",
+            "    (void)hold_ms;\n",
+        ),
+    ),
+    mutant(
+        "A prefetched message is handed out after its lease",
+        "4, CASE 49",
+        f"{GIVE_BACK}::test_an_over_lease_is_not_handed_out[core]",
+        (
+            CONSUMER,
+            "(c->flags || clock_boot_ms() < c->deadline_ms);",
+            "(c->flags || c->deadline_ms);",
+        ),
+    ),
+    mutant(
+        "A delivery is not counted when it is claimed again",
+        "5, CASE 55",
+        f"{DEAD}::test_exactly_max_receives[core]",
+        (CLAIM, "    d.receive_count++;\n", ""),
+    ),
+    mutant(
+        "A message dies one delivery too late",
+        "5, CASE 55",
+        f"{DEAD}::test_exactly_max_receives[core]",
+        (
+            DELIVERY,
+            "d->receive_count >= c->options.max_receives;",
+            "d->receive_count > c->options.max_receives;",
+        ),
+    ),
+    mutant(
+        "With max_receives=1 a whole batch is claimed",
+        "5",
+        f"{DEAD}::test_a_limit_of_one_is_claimed_alone[core]",
+        (CLAIM, "        k.limit = 1; /* blame", "        k.limit += 0; /* blame"),
+    ),
+    mutant(
+        "A dead letter stays in its queue as well",
+        "2",
+        "test_files.py::test_what_is_done_with_has_no_row",
+        (
+            MESSAGE,
+            "    if (done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)\n",
+            "    if (done < 0)\n",
+        ),
+    ),
+    mutant(
+        "A dead letter is deleted and not written",
+        "2",
+        f"{DEAD}::test_reject_moves_at_once[core]",
+        (
+            MESSAGE,
+            "    int done = statement_step(e, into);",
+            "    int done = into ? 0 : -1;",
+        ),
+    ),
+    mutant(
+        "A dead letter gets another id",
+        "2",
+        f"{DEAD}::test_a_dead_letter_has_a_new_count_and_a_longer_history[core]",
+        ("csrc/statement.c", "coalesce(public_id, ?8),", "?8,"),
+    ),
+    mutant(
+        "What a live consumer gives back is counted",
+        "5",
+        "test_prefetch.py::test_given_back_out_of_order_is_not_counted",
+        (SETTLE, "    d->receive_count--;\n", ""),
+    ),
+    mutant(
+        "A death counts twice for each message that was held",
+        "5, CASE 17",
+        f"{SUSPECTS}::test_a_death_gives_back_at_once[core]",
+        (
+            RUN,
+            "        struct delivery d = delivery_of_run(r, id);\n        if",
+            "        struct delivery d = delivery_of_run(r, id);\n"
+            "        d.receive_count++;\n        if",
+        ),
+    ),
+    mutant(
+        "What was held at a death is no suspect",
+        "5, CASE 56",
+        f"{SUSPECTS}::test_one_suspect_at_a_time_in_a_process[core]",
+        (DELIVERY, "    d->suspect = 1;\n", ""),
+    ),
+    mutant(
+        "Two suspects are in flight at once",
+        "5",
+        f"{SUSPECTS}::test_one_suspect_at_a_time_in_a_process[core]",
+        (
+            CLAIM,
+            "    return k->e->suspect.token && k->now_ms < k->e->suspect.deadline_ms;",
+            "    return k->now_ms < 0;",
+        ),
+    ),
+    mutant(
+        "A suspect is prefetched",
+        "5",
+        "test_prefetch.py::test_a_suspect_is_not_asked_for_ahead",
+        (
+            CONSUMER,
+            "claim_new(c, batch_limit(c), CLAIM_NO_SUSPECT);",
+            "claim_new(c, batch_limit(c), 0);",
+        ),
+    ),
+    mutant(
+        "A poison that always kills hides the innocent behind it",
+        "5, CASE 56",
+        f"{SUSPECTS}::test_the_least_received_suspect_goes_first[core]",
+        (DELIVERY, "    d->due_at_ms = d->receive_count;\n", "    d->due_at_ms = 1;\n"),
+    ),
+    mutant(
+        "Retries starve new messages",
+        "6",
+        f"{RETRY}::test_one_hand_out_in_eight_is_new[core]",
+        (
+            CLAIM,
+            "    return available > 0 && k->c->retries_in_row >= EMBQ_RETRIES_IN_A_ROW;",
+            "    return available < 0 && k->c->retries_in_row >= EMBQ_RETRIES_IN_A_ROW;",
+        ),
+    ),
+    mutant(
+        "Retries go by their place, not by their time",
+        "6",
+        f"{RETRY}::test_a_due_retry_goes_before_new_messages[core]",
+        (
+            "csrc/statement.c",
+            '"order by due_at_ms, message\\n"',
+            '"order by message\\n"',
+        ),
+    ),
+    mutant(
+        "A nack waits no longer the second time",
+        "2",
+        f"{RETRY}::test_nack_backs_off[core]",
+        (
+            SETTLE,
+            "(double)(receive_count > 0 ? receive_count - 1 : 0));",
+            "(double)(receive_count > 0 ? 0 : 1));",
+        ),
+    ),
+    mutant(
+        "Leases live by the wall clock",
+        "2, CASE 50",
+        "contract/test_clocks.py::test_a_wall_clock_jump_ends_no_lease[core-1]",
+        ("csrc/clock.c", "    return boot_ms();", "    return wall_ms();"),
+    ),
+    mutant(
+        "The deadline is part of the lease",
+        "2",
+        "contract/test_clocks.py::test_the_deadline_is_not_in_the_lease[core]",
+        (
+            "csrc/lease.c",
+            "        if (next > now) break;",
+            "        if (next >= now) break;",
+        ),
+    ),
+]

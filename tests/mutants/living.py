@@ -1,0 +1,275 @@
+"""Planted bugs of living together: processes, threads, forks, other SQLites, the file.
+
+Promise 7, and the cases of files and of the life of a process.
+"""
+
+from __future__ import annotations
+
+from mutant import mutant
+
+LEAD, RING, WATCH = "csrc/lead.c", "csrc/ring.c", "csrc/watch.c"
+FILES, ENGINE, OWNER = "csrc/files.c", "csrc/engine.c", "csrc/owner.c"
+WAITING, KILLS = "test_waiting.py", "test_kills.py"
+
+MUTANTS = [
+    mutant(
+        "There is no fence",
+        "1, CASE 12",
+        "test_replaced.py::test_a_new_file_at_the_same_place_is_used_after_reopening",
+        (LEAD, "    return fence_check(e);", "    (void)fence_check;\n    return 0;"),
+    ),
+    mutant(
+        "The fence looks at the -wal alone",
+        "1, CASE 12",
+        "test_replaced.py::test_a_file_that_was_replaced",
+        (
+            LEAD,
+            "    if (!moved && !wal_file_gone(e->wal_fd)) return 0;",
+            "    if (!wal_file_gone(e->wal_fd)) return 0;",
+        ),
+    ),
+    mutant(
+        "There is no gate",
+        "7, CASE 58",
+        "test_fairness.py::test_no_process_starves[normal]",
+        (
+            FILES,
+            "    if (errno == EWOULDBLOCK) return 0;",
+            "    if (errno == EWOULDBLOCK) return 1;",
+        ),
+    ),
+    mutant(
+        "There is no guard",
+        "1, CASE 28",
+        "test_files.py::test_another_sqlite_on_the_live_file[apsw]",
+        (
+            FILES,
+            "    for (int tries = 0; lock_shared(g->fd, SHARED_FIRST, SHARED_SIZE); tries++) {",
+            "    for (int tries = 0; tries < 0; tries++) {",
+        ),
+    ),
+    mutant(
+        "The guard is gone after a plain open().read()",
+        "1, CASE 28",
+        "test_files.py::test_another_sqlite_on_the_live_file[plain read and another process]",
+        (
+            FILES,
+            "    return lock_range(fd, F_OFD_SETLK, F_RDLCK, start, length);",
+            "    return lock_range(fd, start < LIFE_BASE ? F_SETLK : F_OFD_SETLK, F_RDLCK,\n"
+            "                      start, length);",
+        ),
+    ),
+    mutant(
+        "Memory is trusted after another process wrote",
+        "7",
+        "contract/test_sending.py::test_two_processes_share_a_queue[core]",
+        (
+            LEAD,
+            "    if (memcmp(&now, &e->left, sizeof now) != 0) e->epoch++;",
+            "    (void)now;",
+        ),
+    ),
+    mutant(
+        "A commit wakes the wrong class of channels",
+        "7",
+        f"{WAITING}::test_a_commit_of_another_process_wakes_at_once",
+        (
+            LEAD,
+            "    wal_wake(&e->wal, bits);",
+            "    wal_wake(&e->wal, bits << 1 | bits >> 31);",
+        ),
+    ),
+    mutant(
+        "A commit wakes no other process",
+        "7",
+        f"{WAITING}::test_a_commit_of_another_process_wakes_at_once",
+        (LEAD, "    wal_wake(&e->wal, bits);\n", ""),
+    ),
+    mutant(
+        "A send serves the waiting claims of other channels",
+        "7",
+        f"{WAITING}::test_auto_ack_waits_at_full[receive]",
+        (
+            "csrc/store.h",
+            "    e->wake_bits |= wake_bit(c->id);",
+            "    e->wake_bits |= wake_bit(c->id + 1);",
+        ),
+    ),
+    mutant(
+        "Nobody watches when the one who did is closed",
+        "7, CASE 32",
+        "test_closing.py::test_a_receiver_is_woken_after_another_broker_closed",
+        (
+            RING,
+            "    if (watches || told_to) watch_leave(e, op);",
+            "    if (watches) watch_leave(e, op);",
+        ),
+    ),
+    mutant(
+        "Threads look again and again instead of sleeping",
+        "7",
+        f"{WAITING}::test_waiting_costs_nothing",
+        (
+            "csrc/futex.c",
+            "    return wait_on(word, FUTEX_WAIT_BITSET, value, bits, timeout_us);",
+            "    return *word != value || !bits || !timeout_us ? 0 : 0;",
+        ),
+    ),
+    mutant(
+        "The keeper looks again and again instead of sleeping",
+        "7",
+        f"{WAITING}::test_waiting_costs_nothing",
+        (
+            "csrc/keeper.c",
+            "        futex_wait(&e->keeper_word, word, sleep_us > 0 ? sleep_us : 0);",
+            "        futex_wait(&e->keeper_word, word + 1, 0);",
+        ),
+    ),
+    mutant(
+        "A process has no sign of life",
+        "7, CASE 17",
+        f"{KILLS}::test_a_death_is_believed_at_the_second_look",
+        (
+            FILES,
+            "    if (lock_shared(fd, LIFE_BASE + slot, 1))",
+            "    if (slot < 0 && lock_shared(fd, LIFE_BASE + slot, 1))",
+        ),
+    ),
+    mutant(
+        "A death is believed at the first look",
+        "7, CASE 17",
+        f"{KILLS}::test_a_death_is_believed_at_the_second_look",
+        (OWNER, "#define ABSENT_US 500000", "#define ABSENT_US 0"),
+    ),
+    mutant(
+        "Nobody looks for the dead",
+        "7, CASE 17",
+        f"{KILLS}::test_the_dead_are_noticed_without_anybody_waiting",
+        ("csrc/keeper.c", "    owners_look(e);\n", ""),
+    ),
+    mutant(
+        "The engine does not rest for a fork",
+        "1, CASE 30",
+        "test_forking.py::test_a_fork_inside_a_loop[continue]",
+        (
+            ENGINE,
+            "        if (e->attached && engine_quiesce(e, FORK_WAIT_US)) engine_rest(e, 0);",
+            "        (void)engine_quiesce;",
+        ),
+    ),
+    mutant(
+        "A forked child hands out what its parent had claimed ahead",
+        "2, CASE 30",
+        "test_forking.py::test_a_fork_inside_a_loop[continue]",
+        (ENGINE, "    consumers_forget(e);\n", ""),
+    ),
+    mutant(
+        "A receiver that waited during a fork watches no more",
+        "7, CASE 30",
+        "test_forking.py::test_a_blocked_receiver_after_a_fork",
+        (
+            ENGINE,
+            "        ATOMIC_STORE(&op->word, (uint32_t)WORD_WATCH);\n"
+            "        futex_wake(&op->word, 1);\n",
+            "        (void)op;\n",
+        ),
+    ),
+    mutant(
+        "Two spellings of a path are two engines",
+        "7, CASE 10",
+        "test_files.py::test_two_spellings_are_one_engine",
+        (
+            ENGINE,
+            "        if (e->guard == guard && !e->failed) return e;",
+            "        if (e->guard == guard && e->failed > 0) return e;",
+        ),
+    ),
+    mutant(
+        "The file is made for all to read",
+        "CASE 11",
+        "test_paths.py::test_the_files_are_their_owners_alone",
+        (FILES, "        if (fchmod(fd, 0600) ||", "        if (fchmod(fd, 0644) ||"),
+    ),
+    mutant(
+        "A hard link is opened",
+        "CASE 9",
+        "test_paths.py::test_symbolic_and_hard_links",
+        (FILES, "    if (s->st_nlink > 1)\n", "    if (s->st_nlink > 99)\n"),
+    ),
+    mutant(
+        "A file that is no database is written to",
+        "CASE 1",
+        "test_files.py::test_what_is_no_database_stays_as_it_is",
+        (
+            FILES,
+            '    if (n < HEADER_SIZE || memcmp(header, "SQLite format 3", HEADER_SIZE) != 0)\n',
+            '    if (n < HEADER_SIZE || memcmp(header, "SQLite", 6) != 0)\n'
+            "        return truncate(path, 0);\n"
+            "    if (n < 0)\n",
+        ),
+    ),
+    mutant(
+        "A newer schema is taken for ours",
+        "CASE 3",
+        "test_foreign.py::test_a_schema_of_a_later_version",
+        (
+            "csrc/connection.c",
+            "    if (version > EMBQ_SCHEMA_VERSION)\n",
+            "    if (version > EMBQ_SCHEMA_VERSION + 1000)\n",
+        ),
+    ),
+    mutant(
+        "A call that waits for a foreign writer has no time limit",
+        "7, CASE 26",
+        "test_foreign.py::test_a_foreign_writer_that_holds_the_lock",
+        (
+            "csrc/calls.c",
+            "    return clock_real_us() + ms * 1000;",
+            "    return ms < 0 ? 0 : -1;",
+        ),
+        hangs=True,
+    ),
+    mutant(
+        "A signal does not end a wait",
+        "CASE 35",
+        "test_signals.py::test_waiting_for_messages[2]",
+        (
+            RING,
+            "    } else if (why == EINTR && op->word == WORD_WAIT) {",
+            "    } else if (why == EINTR && op->word == WORD_DONE) {",
+        ),
+        hangs=True,
+    ),
+    mutant(
+        "close() leaves receivers waiting",
+        "CASE 32",
+        "test_closing.py::test_close_wakes_blocked_receivers[receive]",
+        (
+            RING,
+            "    struct link *heads[] = {&e->ring, &e->parked};",
+            "    struct link *heads[] = {&e->ring, &e->ring};",
+        ),
+    ),
+    mutant(
+        "A closed caller takes the lead with it",
+        "7, CASE 32",
+        "test_c.py::test_c[test_threads-asan]",
+        (RING, "            if (op->word == WORD_LEAD) e->leading = 0;\n", ""),
+    ),
+    mutant(
+        "A wait that close() ends looks like one in which nothing came",
+        "CASE 32",
+        "test_c.py::test_c[test_threads-asan]",
+        (RING, "    if (may_wait && op->broker->closed)\n", "    if (0)\n"),
+    ),
+    mutant(
+        "A field is read beside its writer",
+        "7",
+        "test_c.py::test_c[test_threads-tsan]",
+        (
+            WATCH,
+            "most = ATOMIC_LOAD(&op->next_due_us) - start;",
+            "most = op->next_due_us - start;",
+        ),
+    ),
+]

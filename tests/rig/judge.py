@@ -1,0 +1,299 @@
+"""A file after a crash or a fault: is everything there that was confirmed, once?
+
+A `Judge` opens the file in a process that met no fault, waits until the leases of the
+dead are given back, and compares the file with the ledger, the counters with what there
+is, and the application's own tables with what it had put there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rig.ledger import DEAD, EACH, GONE, LATE, NONE, PREFIX, QUEUE, Account, State, Step
+
+import embq
+
+APP_ROWS = [(number, f"order {number}" * 20) for number in range(40)]
+APP_SCHEMA = (
+    "CREATE TABLE app_order(id integer primary key, note text)",
+    "CREATE INDEX app_order_note on app_order(note)",
+)
+APP_PRAGMAS = {"user_version": 7, "application_id": 1234}
+
+OURS = """
+    select count(*)
+    from sqlite_schema
+    where tbl_name like 'embq%' or tbl_name like '_sqlite_migrations%'
+"""
+COUNTERS = (
+    "messages", "ready", "delayed", "in_flight", "sent", "delivered", "redelivered",
+    "acked", "nacked", "rejected", "expired", "dead",
+)  # fmt: skip
+
+
+def make_application(path: Path) -> None:
+    """Make a database with tables of its own, as an application would."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        for statement in APP_SCHEMA:
+            connection.execute(statement)
+        connection.executemany("insert into app_order values (?, ?)", APP_ROWS)
+        for name, value in APP_PRAGMAS.items():
+            connection.execute(f"pragma {name} = {value}")
+        connection.commit()
+
+
+@functools.cache
+def schema_size() -> int:
+    """Count what a fresh file has of our tables, indexes and views."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fresh.db"
+        embq.open(path).close()
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return int(connection.execute(OURS).fetchone()[0])
+
+
+def check_migrated(folder: Path, *, application: bool) -> None:
+    """CASE 4: of a file that embq has not seen again, our tables are all or none.
+
+    Looked at in a copy, as SQLite would tidy up what the dead process has left.
+    """
+    copy = folder / "copy"
+    copy.mkdir()
+    for part in folder.glob("test.db*"):
+        if not part.name.endswith("-shm"):
+            shutil.copy(part, copy)
+    path = copy / "test.db"
+    if not path.exists():
+        assert not application, "the application's file is gone"
+        return
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (count,) = connection.execute(OURS).fetchone()
+        assert count in (0, schema_size()), f"{count} of {schema_size()} tables"
+        if application:
+            check_application(connection)
+
+
+def check_application(connection: sqlite3.Connection) -> None:
+    """What the application has in its file is as it was."""
+    rows = connection.execute("select * from app_order order by id").fetchall()
+    assert rows == APP_ROWS
+    text = "select sql from sqlite_schema where name like 'app%' order by rowid"
+    assert tuple(sql for (sql,) in connection.execute(text)) == APP_SCHEMA
+    for name, value in APP_PRAGMAS.items():
+        assert connection.execute(f"pragma {name}").fetchone() == (value,), name
+
+
+def name_of(data: object) -> str:
+    """Give the name of a message: its data, or their beginning."""
+    return str(data[0]) if isinstance(data, list) else str(data)
+
+
+class Judge:
+    """One file and its ledger."""
+
+    def __init__(self, folder: Path, *, application: bool, max_receives: int) -> None:
+        self.account = Account(folder / "ledger")
+        self.application, self.max_receives = application, max_receives
+        self.rows: set[int] = set()  # of messages that are there
+        self.broker = embq.open(folder / "test.db", durability="normal")
+        self.sql = sqlite3.connect(folder / "test.db", isolation_level=None)
+
+    def close(self) -> None:
+        """Leave the file."""
+        self.sql.close()
+        self.broker.close()
+
+    def ask(self, text: str, *values: object) -> list[tuple[Any, ...]]:
+        """Read through `sqlite3` alone."""
+        return self.sql.execute(text, values).fetchall()
+
+    def number(self, text: str) -> int:
+        """Read one number."""
+        return int(self.ask(text)[0][0])
+
+    def settled(self) -> bool:
+        """Tell whether no lease is left, and no owner but this process."""
+        leased = self.number("select coalesce(sum(in_flight), 0) from embq_queues")
+        return not leased and self.number("select count(*) from embq_owner") == 1
+
+    def check(self) -> None:
+        """Compare everything, and leave the file empty."""
+        states = self.check_messages()
+        queues = self.broker.queues()
+        for name in queues:
+            self.check_counters(name)
+        assert "q" in queues or not states, states
+        if "q" in queues:
+            self.check_totals(states)
+        for name, confirmed in self.account.queues.items():
+            assert not confirmed or name in queues, f"{name} was declared"
+        self.check_tables()
+        for name, place in (("q", QUEUE), ("q.dead", DEAD)):
+            if name in queues:
+                self.drain(name, self.wanted(states, place))
+        self.check_ids()
+        verdict = self.ask("pragma integrity_check")
+        assert verdict == [("ok",)], verdict
+
+    # ---- the messages ----
+
+    def stored(self) -> dict[str, State]:
+        """Give where each message of the file is."""
+        found: dict[str, State] = {}
+        for queue, row, state, count, public_id, data in self.ask(
+            "select queue, row, state, receive_count, id, data from embq_messages"
+        ):
+            name = name_of(json.loads(data))
+            assert name not in found, f"{name} is there twice"
+            assert state in ("ready", "delayed"), f"{name} is {state}"
+            known = self.account.ids.get(name, public_id)
+            assert known == public_id, f"{name} has the id {public_id}, was {known}"
+            self.rows.add(int(public_id[16:], 16))
+            found[name] = (LATE if state == "delayed" else QUEUE, count)
+            if queue == "q.dead":
+                found[name] = (DEAD, self.buried_after(row))
+        return found
+
+    def buried_after(self, row: int) -> int:
+        """Count the deliveries of a dead letter, by what its history says."""
+        shards = self.ask("select shard from embq_channel where id = ?", row >> 45)
+        text = f"select history from embq_message_{shards[0][0]} where id = ?"
+        return int(json.loads(self.ask(text, row)[0][0])[-1]["receive_count"])
+
+    def check_messages(self) -> dict[str, list[State]]:
+        """CASES 16, 17: each message is where its confirmed steps have brought it.
+
+        Returns:
+            For each the states that fit; several only when nobody can tell how often a
+            message was handed out.
+        """
+        found = self.stored()
+        strangers = set(found) - set(self.account.ways)
+        assert not strangers, f"out of nothing: {strangers}"
+        states: dict[str, list[State]] = {}
+        happened: list[tuple[Step, str, bool]] = []
+        for name, ways in self.account.ways.items():
+            fitting = [way for way in ways if self.fits(way[0], found.get(name))]
+            assert fitting, f"{name} is {found.get(name)}, may be {ways}"
+            states[name] = [state for state, _ in fitting]
+            if len(fitting) == 1:
+                steps = fitting[0][1]
+                happened += [
+                    (step, name, any(one is step for one in steps))
+                    for step in self.account.open_steps(name)
+                ]
+        check_units(happened)
+        return states
+
+    def is_last(self, state: State) -> bool:
+        """Tell whether this was the last delivery, so that a death buries it."""
+        return state[0] == QUEUE and state[1] >= self.max_receives
+
+    def fits(self, state: State, found: State | None) -> bool:
+        """Tell whether a message in this state would be found so after the death."""
+        if found is None:
+            return state[0] in (NONE, GONE)
+        if found[0] == DEAD and self.is_last(state):
+            return found[1] == state[1]
+        return found == state and not self.is_last(state)
+
+    # ---- the numbers ----
+
+    def check_counters(self, name: str) -> None:
+        """What a queue's counters say is what there is, and the views say the same."""
+        columns = ", ".join(COUNTERS)
+        text = f"select {columns} from embq_queues where name = ?"
+        view = dict(zip(COUNTERS, self.ask(text, name)[0], strict=True))
+        stats = self.broker.queue(name).stats()
+        assert {key: stats[key] for key in COUNTERS} == view
+        text = "select count(*), coalesce(sum(size), 0) from embq_messages"
+        count, size = self.ask(f"{text} where queue = ?", name)[0]
+        assert (stats["messages"], stats["bytes"]) == (count, size), (name, stats)
+        parts = stats["ready"] + stats["delayed"] + stats["in_flight"]
+        assert parts == count, (name, stats)
+
+    def check_totals(self, states: dict[str, list[State]]) -> None:
+        """Each delivery and each outcome was counted exactly once."""
+        stats = self.broker.queue("q").stats()
+        counts: dict[str, Callable[[State], int]] = {
+            "sent": lambda state: state[0] != NONE,
+            "acked": lambda state: state[0] == GONE,
+            "dead": lambda state: state[0] == DEAD or self.is_last(state),
+            "delivered": lambda state: state[1],
+            "redelivered": lambda state: max(0, state[1] - 1),
+        }
+        bounds = {
+            "nacked": self.account.bounds("nack", "nack later", "bury"),
+            "rejected": self.account.bounds("reject"),
+        }
+        for total, count in counts.items():
+            each = [[count(state) for state in one] for one in states.values()]
+            bounds[total] = sum(map(min, each)), sum(map(max, each))
+        for total, (low, high) in bounds.items():
+            text = f"{stats[total]} {total}, {low} to {high} are: {states}"
+            assert low <= stats[total] <= high, text
+
+    def check_tables(self) -> None:
+        """Nothing is half made or leased; the application's tables are as they were."""
+        assert self.number("select count(*) from embq_meta") == 1
+        assert (
+            self.number("select count(*) from embq_state where states is not null") == 0
+        )
+        leased = "select count(*) from embq_delivery where owner is not null"
+        assert self.number(leased) == 0
+        channels = self.ask("select id from embq_channel order by id")
+        assert channels == self.ask(
+            "select channel from embq_state where channel is not null order by 1"
+        )
+        if self.application:
+            check_application(self.sql)
+
+    # ---- what comes ----
+
+    def wanted(self, states: dict[str, list[State]], place: str) -> dict[str, int]:
+        """Give what a drain must bring, with its receive count."""
+        some = {name: fitting[0] for name, fitting in states.items()}
+        if place == DEAD:
+            return {n: 1 for n, s in some.items() if s[0] == DEAD or self.is_last(s)}
+        here = [n for n, s in some.items() if s[0] == QUEUE and not self.is_last(s)]
+        return {name: some[name][1] + 1 for name in here}
+
+    def drain(self, name: str, wanted: dict[str, int]) -> None:
+        """Each message that is there comes, once, and counted."""
+        queue = self.broker.queue(name)
+        late = queue.stats()["delayed"]
+        came: dict[str, int] = {}
+        while taken := queue.receive_many(1000, auto_ack=True):
+            for message in taken:
+                assert name_of(message.data) not in came, f"{message.data} came twice"
+                came[name_of(message.data)] = message.receive_count
+        assert came == wanted, f"{name}: {came} came, {wanted} wanted"
+        assert queue.depth() == late
+
+    def check_ids(self) -> None:
+        """A new message gets a number that no message had, confirmed or not."""
+        ids = self.account.ids
+        seen = {int(public_id[16:], 16) for public_id in ids.values()}
+        assert len(seen) == len(ids), "an id was given out twice"
+        fresh = int(self.broker.queue("q").send("fresh").id[16:], 16)
+        assert fresh > max(seen | self.rows, default=0), "an id was given out again"
+
+
+def check_units(happened: list[tuple[Step, str, bool]]) -> None:
+    """A batch happened whole or not at all; what was staged, in its order."""
+    for step in {id(step): step for step, _, _ in happened}.values():
+        done = {name: did for one, name, did in happened if one is step}
+        order = [done[name] for name in step.left if name in done]
+        if step.unit == PREFIX:
+            holes = order != sorted(order, reverse=True)
+            assert not holes, f"a hole in what was staged: {done}"
+        elif step.unit != EACH:
+            assert len(set(order)) <= 1, f"a half {step.verb}: {done}"

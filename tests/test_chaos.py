@@ -1,0 +1,57 @@
+"""Chaos: a file in heavy weather for most of a minute, judged by what was seen.
+
+`make soak` does the same for an hour. A run is chosen by its seed, EMBQ_SEED, but the
+scheduler has a say in it: the same seed is no promise of the same end.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from rig.chaos import Chaos
+from rig.chaos_steady import FLAT, flat, read_samples
+
+SECONDS = 42.0
+
+
+def test_chaos(tmp_path: Path) -> None:
+    """CASES 18, 19, 28, 30, 31, 50, 56: nothing lost, nothing twice, all counted."""
+    seed = int(os.environ.get("EMBQ_SEED") or int.from_bytes(os.urandom(4)))
+    where = f"EMBQ_SEED={seed}; histories in {tmp_path}"
+    chaos = Chaos(tmp_path, seed)
+    try:
+        verdict = chaos.run(SECONDS)
+    finally:
+        chaos.close()
+    assert not verdict.problems, f"{where}\n{verdict}"
+    # That there was weather at all:
+    floors = {
+        "confirmed": 2000,
+        "redelivered": 100,
+        "counted unseen": 20,
+        "LeaseLost": 20,
+        "expired": 50,
+        "deaths": 20,
+        "stops": 3,
+    }
+    numbers = verdict.numbers
+    calm = {name: numbers[name] for name in floors if numbers[name] < floors[name]}
+    assert not calm, f"too calm to prove anything: {calm}\n{where}\n{verdict}"
+    samples = read_samples(chaos.samples)
+    first, last = samples[1], samples[-1]
+    for name in ("descriptors", "threads"):
+        assert last[name] <= first[name], f"{name}: {first[name]}, then {last[name]}"
+
+
+@pytest.mark.parametrize("grows", [None, *FLAT])
+def test_what_grows_is_found(grows: str | None) -> None:
+    """The judge of a soak finds each measure that grows, and only that."""
+    samples = []
+    for number in range(100):
+        samples.append(dict.fromkeys(FLAT, 10_000_000 + number % 7 * 10_000))
+        samples[-1] |= {"descriptors": 20 + number % 2, "threads": 3}
+        if grows:
+            step = 1 if grows in ("descriptors", "threads") else 1_500_000
+            samples[-1][grows] += number // 10 * step
+    problems = flat(samples)
+    assert [problem.split()[0] for problem in problems] == ([grows] if grows else [])
