@@ -293,6 +293,9 @@ int64_t channel_declare(struct engine *e, struct op *op) {
     if (id < 0) return id;
     struct channel *c = channel_get(e, id);
     if (!c) return storage_corrupt(e); /* its name is there, and its row is not */
+    /* At normal too: a power cut that forgets a channel forgets which of its numbers
+     * were seen outside, and they would be given out again (test_crash_images.py). */
+    if (id > ATOMIC_LOAD(&e->channels_certain)) op->full = 1;
     op->out.size = 0;
     options_pack(&c->options, &op->out);
     op->count = 1;

@@ -52,6 +52,10 @@ static int files_open(struct engine *e) {
 static int engine_register(struct engine *e, enum op_kind kind) {
     struct op *op = op_new(e->keeper_broker, kind, e->slot, 0, 0);
     if (!op) return EMBQ_NO_MEMORY;
+    /* Sequences that jumped must not be forgotten once one was given out: a power cut
+     * at normal would make the next boot jump to the same ones (test_crash_images.py).
+     */
+    op->full = kind == OP_REGISTER;
     int64_t limit_us = (int64_t)e->busy_timeout_ms * 1000;
     if (kind == OP_RECOVER && limit_us > LEAVE_US) limit_us = LEAVE_US;
     op->deadline_us = clock_real_us() + limit_us;

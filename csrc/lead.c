@@ -348,6 +348,8 @@ void lead_sync(struct engine *e) {
                 error_set(EMBQ_COMMIT_UNCERTAIN,
                           "%s: fsync of the -wal failed (%s); it may still be stored",
                           e->path, strerror(failed)));
+        else if (op->kind == OP_DECLARE && op->result > e->channels_certain)
+            ATOMIC_STORE(&e->channels_certain, op->result);
         ring_finish(e, op);
     }
     e->syncing = 0;

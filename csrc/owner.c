@@ -73,6 +73,9 @@ int64_t owner_register(struct engine *e) {
     if (statement_do(e, ST_OWNER_INSERT, 0, INTS(slot, getpid(), clock_wall_ms())) < 0)
         return -1;
     e->slot = slot;
+    /* The sync that this waits for covers them all. */
+    ATOMIC_STORE(&e->channels_certain,
+                 statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, 1) - 1);
     return 0;
 }
 

@@ -40,23 +40,31 @@ def test_nothing_is_synced_at_normal(stage: Stage, path: Path) -> None:
 
 
 def test_flush_waits_for_the_disk(stage: Stage, path: Path) -> None:
-    """At "full" `flush` returns when what was staged is synced, however slow that is."""
+    """At "full" `flush` returns when what was staged is synced, on a slow disk too."""
     assert stage.run("flush_on_a_slow_disk", str(path)).get() == [True] * 3
 
 
+def test_the_name_of_a_wal_is_synced(stage: Stage, tmp_path: Path) -> None:
+    """CASE 20: a -wal that was made by opening is on the disk by name, too."""
+    assert stage.run("syncs_of_opening", str(tmp_path), "test.db").get() >= 1
+
+
+def test_a_checkpoint_syncs_both_files(stage: Stage, path: Path) -> None:
+    """CASE 20: the -wal is synced before it is copied, the database after it."""
+    checkpoints, count = stage.run("syncs_of_a_checkpoint", str(path)).get()
+    assert checkpoints >= 1
+    assert count >= 2
+
+
 @pytest.mark.parametrize("verb", WRITES)
-def test_a_commit_that_fails_confirms_nothing(
-    stage: Stage, path: Path, verb: str
-) -> None:
+def test_a_failed_commit_confirms_nothing(stage: Stage, path: Path, verb: str) -> None:
     """CASES 22 and 24: a commit that cannot be written is no success, and the last."""
     outcomes = stage.run("failing", str(path), verb, "pwrite", errno.EIO).get()
     assert outcomes == ["CommitUncertain"] * 2
 
 
 @pytest.mark.parametrize("verb", sorted(SYNCED - {"flush"}))
-def test_an_fsync_that_fails_confirms_nothing(
-    stage: Stage, path: Path, verb: str
-) -> None:
+def test_a_failed_fsync_confirms_nothing(stage: Stage, path: Path, verb: str) -> None:
     """CASE 21: what was not synced is `CommitUncertain`, and sends are refused."""
     outcomes = stage.run("failing", str(path), verb, "fsync", errno.EIO).get()
     assert outcomes == ["CommitUncertain", "StorageIOError"]

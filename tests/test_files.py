@@ -199,7 +199,7 @@ def test_ids_of_two_files_differ(path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["a copy", "another boot"])
-def test_numbers_that_may_be_forgotten_are_passed_over(path: Path, what: str) -> None:
+def test_forgotten_numbers_are_passed_over(path: Path, what: str) -> None:
     """CASES 14 and 51: where a number may have been seen outside, none comes again."""
     with embq.open(path) as broker:
         broker.queue("q").send("before")

@@ -30,8 +30,10 @@ MUTANTS = [
         f"{SETTLING}::test_auto_ack[core]",
         (
             "csrc/statement.c",
-            '"where id > ?1 and id <= ?2\\n"\n                         "order by id\\n"',
-            '"where id > ?1 and id <= ?2\\n"\n                         "order by id desc\\n"',
+            """"where id > ?1 and id <= ?2\\n"
+                         "order by id\\n\"""",
+            """"where id > ?1 and id <= ?2\\n"
+                         "order by id desc\\n\"""",
         ),
     ),
     mutant(
@@ -47,16 +49,18 @@ MUTANTS = [
     mutant(
         "auto_ack hands out before the removal is committed",
         "2",
-        "test_confirming.py::test_a_commit_that_fails_confirms_nothing[receive auto_ack]",
+        "test_confirming.py::test_a_failed_commit_confirms_nothing[receive auto_ack]",
         (
             "csrc/lead.c",
             "            op_outcome(op, result);\n",
-            "            op_outcome(op, result);\n"
-            "            if (op->flags & EMBQ_CLAIM_AUTO_ACK && result > 0) {\n"
-            "                pthread_mutex_lock(&e->mutex);\n"
-            "                ring_finish(e, op);\n"
-            "                ring_unlock(e);\n"
-            "            }\n",
+            """\
+            op_outcome(op, result);
+            if (op->flags & EMBQ_CLAIM_AUTO_ACK && result > 0) {
+                pthread_mutex_lock(&e->mutex);
+                ring_finish(e, op);
+                ring_unlock(e);
+            }
+""",
         ),
     ),
     mutant(
@@ -85,9 +89,8 @@ MUTANTS = [
         "test_waiting.py::test_waits_that_end_lose_nothing[lease-noisy]",
         (
             "csrc/ring.c",
-            "    if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)\n"
-            "        claim_return(e, op);\n",
-            "",
+            "    if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 &&",
+            "    if (0 &&",
         ),
     ),
     mutant(
@@ -190,8 +193,8 @@ MUTANTS = [
         "test_files.py::test_what_is_done_with_has_no_row",
         (
             MESSAGE,
-            "    if (done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)\n",
-            "    if (done < 0)\n",
+            "done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0",
+            "done < 0",
         ),
     ),
     mutant(
@@ -222,9 +225,8 @@ MUTANTS = [
         f"{SUSPECTS}::test_a_death_gives_back_at_once[core]",
         (
             RUN,
-            "        struct delivery d = delivery_of_run(r, id);\n        if",
-            "        struct delivery d = delivery_of_run(r, id);\n"
-            "        d.receive_count++;\n        if",
+            "d = delivery_of_run(r, id);\n",
+            "d = delivery_of_run(r, id);\n        d.receive_count++;\n",
         ),
     ),
     mutant(
@@ -265,8 +267,8 @@ MUTANTS = [
         f"{RETRY}::test_one_hand_out_in_eight_is_new[core]",
         (
             CLAIM,
-            "    return available > 0 && k->c->retries_in_row >= EMBQ_RETRIES_IN_A_ROW;",
-            "    return available < 0 && k->c->retries_in_row >= EMBQ_RETRIES_IN_A_ROW;",
+            "    return available > 0 && k->c->retries_in_row",
+            "    return available < 0 && k->c->retries_in_row",
         ),
     ),
     mutant(

@@ -10,6 +10,7 @@ from mutant import mutant
 LEAD, RING, WATCH = "csrc/lead.c", "csrc/ring.c", "csrc/watch.c"
 FILES, ENGINE, OWNER = "csrc/files.c", "csrc/engine.c", "csrc/owner.c"
 WAITING, KILLS = "test_waiting.py", "test_kills.py"
+OTHER_SQLITE = "test_files.py::test_another_sqlite_on_the_live_file"
 
 MUTANTS = [
     mutant(
@@ -41,22 +42,21 @@ MUTANTS = [
     mutant(
         "There is no guard",
         "1, CASE 28",
-        "test_files.py::test_another_sqlite_on_the_live_file[apsw]",
+        f"{OTHER_SQLITE}[apsw]",
         (
             FILES,
-            "    for (int tries = 0; lock_shared(g->fd, SHARED_FIRST, SHARED_SIZE); tries++) {",
-            "    for (int tries = 0; tries < 0; tries++) {",
+            "lock_shared(g->fd, SHARED_FIRST, SHARED_SIZE); tries++",
+            "tries < 0; tries++",
         ),
     ),
     mutant(
         "The guard is gone after a plain open().read()",
         "1, CASE 28",
-        "test_files.py::test_another_sqlite_on_the_live_file[plain read and another process]",
+        f"{OTHER_SQLITE}[plain read and another process]",
         (
             FILES,
-            "    return lock_range(fd, F_OFD_SETLK, F_RDLCK, start, length);",
-            "    return lock_range(fd, start < LIFE_BASE ? F_SETLK : F_OFD_SETLK, F_RDLCK,\n"
-            "                      start, length);",
+            "(fd, F_OFD_SETLK, F_RDLCK, start",
+            "(fd, start < LIFE_BASE ? F_SETLK : F_OFD_SETLK, F_RDLCK, start",
         ),
     ),
     mutant(
@@ -153,8 +153,8 @@ MUTANTS = [
         "test_forking.py::test_a_fork_inside_a_loop[continue]",
         (
             ENGINE,
-            "        if (e->attached && engine_quiesce(e, FORK_WAIT_US)) engine_rest(e, 0);",
-            "        (void)engine_quiesce;",
+            "if (e->attached && engine_quiesce(e, FORK_WAIT_US)) engine_rest",
+            "if (e->attached && !engine_quiesce(e, FORK_WAIT_US)) engine_rest",
         ),
     ),
     mutant(
@@ -169,8 +169,10 @@ MUTANTS = [
         "test_forking.py::test_a_blocked_receiver_after_a_fork",
         (
             ENGINE,
-            "        ATOMIC_STORE(&op->word, (uint32_t)WORD_WATCH);\n"
-            "        futex_wake(&op->word, 1);\n",
+            """\
+        ATOMIC_STORE(&op->word, (uint32_t)WORD_WATCH);
+        futex_wake(&op->word, 1);
+""",
             "        (void)op;\n",
         ),
     ),
@@ -202,10 +204,10 @@ MUTANTS = [
         "test_files.py::test_what_is_no_database_stays_as_it_is",
         (
             FILES,
-            '    if (n < HEADER_SIZE || memcmp(header, "SQLite format 3", HEADER_SIZE) != 0)\n',
-            '    if (n < HEADER_SIZE || memcmp(header, "SQLite", 6) != 0)\n'
-            "        return truncate(path, 0);\n"
-            "    if (n < 0)\n",
+            '    if (n < HEADER_SIZE || memcmp(header, "SQLite format 3"',
+            """\
+    if (n < HEADER_SIZE || memcmp(header, "SQLite", 6)) return truncate(path, 0);
+    if (memcmp(header, "SQLite format 3\"""",
         ),
     ),
     mutant(

@@ -22,19 +22,19 @@ MUTANTS = [
     mutant(
         "A send is confirmed before its commit",
         "1",
-        "test_confirming.py::test_a_commit_that_fails_confirms_nothing[send]",
+        "test_confirming.py::test_a_failed_commit_confirms_nothing[send]",
         (LEAD, RESULT, CONFIRMED_EARLY % "OP_SEND"),
     ),
     mutant(
         "An ack is confirmed before its commit",
         "2",
-        "test_confirming.py::test_a_commit_that_fails_confirms_nothing[ack]",
+        "test_confirming.py::test_a_failed_commit_confirms_nothing[ack]",
         (LEAD, RESULT, CONFIRMED_EARLY % "OP_SETTLE"),
     ),
     mutant(
         "After a commit that failed the engine goes on",
         "8, CASE 24",
-        "test_confirming.py::test_a_commit_that_fails_confirms_nothing[nack]",
+        "test_confirming.py::test_a_failed_commit_confirms_nothing[nack]",
         (LEAD, "            ATOMIC_STORE(&e->failed, code);\n", ""),
     ),
     mutant(
@@ -57,7 +57,23 @@ MUTANTS = [
         "The fsync is counted, and not made",
         "1, CASE 20",
         "test_confirming.py::test_what_is_synced_before_it_returns",
-        (LEAD, "    return fdatasync(fd);", "    return fd < 0;"),
+        (LEAD, "        result = fdatasync(fd);", "        result = fd < 0;"),
+    ),
+    mutant(
+        "The name of a new -wal is not synced",
+        "1, CASE 20",
+        "test_confirming.py::test_the_name_of_a_wal_is_synced",
+        (ENGINE, "s.st_size == 0 ? directory_sync(e->path) : 0;", "s.st_size < 0;"),
+    ),
+    mutant(
+        "A checkpoint does not sync what it copies",
+        "1, CASE 20",
+        "test_confirming.py::test_a_checkpoint_syncs_both_files",
+        (
+            "csrc/connection.c",
+            "pragma synchronous = normal",
+            "pragma synchronous = off",
+        ),
     ),
     mutant(
         "auto_ack at full removes without an fsync",
@@ -81,14 +97,14 @@ MUTANTS = [
         "test_confirming.py::test_what_is_synced_before_it_returns",
         (
             CALLS,
-            "    op->verb = verb;\n    op->count = count;",
-            "    op->full = b->full != 0;\n    op->verb = verb;\n    op->count = count;",
+            "    op->verb = verb;\n",
+            "    op->verb = verb;\n    op->full = b->full != 0;\n",
         ),
     ),
     mutant(
         "A failed fsync confirms all the same",
         "1, CASE 21",
-        "test_confirming.py::test_an_fsync_that_fails_confirms_nothing[send]",
+        "test_confirming.py::test_a_failed_fsync_confirms_nothing[send]",
         (
             LEAD,
             "        if (failed)\n            op_outcome(",
@@ -98,7 +114,7 @@ MUTANTS = [
     mutant(
         "After a failed fsync the next send at full is taken",
         "1, CASE 21",
-        "test_confirming.py::test_an_fsync_that_fails_confirms_nothing[send]",
+        "test_confirming.py::test_a_failed_fsync_confirms_nothing[send]",
         (LEAD, "    if (op->full && ATOMIC_LOAD(&e->sync_failed))\n", "    if (0)\n"),
         (LEAD, "    if (ATOMIC_LOAD(&e->sync_failed) && !failed) failed = EIO;\n", ""),
     ),
@@ -114,8 +130,8 @@ MUTANTS = [
         "contract/test_sending.py::test_no_id_comes_twice[core]",
         (
             CHANNEL,
-            "    if (c->stored_sequence == c->next_sequence) return 0;",
-            "    return 0;",
+            "{c->next_sequence, c->sent, c->sent_bytes};",
+            "{c->stored_sequence, c->sent, c->sent_bytes};",
         ),
     ),
     mutant(
@@ -127,7 +143,7 @@ MUTANTS = [
     mutant(
         "A copy goes on with the numbers of its original",
         "1, CASE 14",
-        "test_files.py::test_numbers_that_may_be_forgotten_are_passed_over[a copy]",
+        "test_files.py::test_forgotten_numbers_are_passed_over[a copy]",
         (
             CHANNEL,
             "        c->next_sequence += by;\n",
@@ -137,7 +153,7 @@ MUTANTS = [
     mutant(
         "A reboot is not noticed",
         "1, 2, CASE 51",
-        "test_files.py::test_numbers_that_may_be_forgotten_are_passed_over[another boot]",
+        "test_files.py::test_forgotten_numbers_are_passed_over[another boot]",
         (OWNER, "!memcmp(known.data, boot_id, known.size) &&", "known.size &&"),
     ),
     mutant(
@@ -158,12 +174,11 @@ MUTANTS = [
         "contract/test_sending.py::test_one_bad_item_refuses_the_batch[core-1]",
         (
             "embq/queue.py",
-            "        first = _native.send_many(self._handle, self._channel, pack(packed), wait)\n",
-            "        one, *more = [\n"
-            "            _native.send_many(self._handle, self._channel, pack([item]), wait)\n"
-            "            for item in packed\n"
-            "        ]\n"
-            "        first = one\n",
+            "self._channel, pack(packed), wait)\n",
+            """self._channel, pack(packed[:1]), wait)
+        for item in packed[1:]:
+            _native.send_many(self._handle, self._channel, pack([item]), wait)
+""",
         ),
     ),
     mutant(
@@ -208,8 +223,10 @@ MUTANTS = [
         (
             "embq/_codec.py",
             "        return memoryview(data).tobytes()\n",
-            "        now = memoryview(data).tobytes()\n"
-            "        return _raw.__dict__.setdefault(str(id(data)), now)\n",
+            """\
+        now = memoryview(data).tobytes()
+        return _raw.__dict__.setdefault(str(id(data)), now)
+""",
         ),
     ),
     mutant(
@@ -260,8 +277,11 @@ MUTANTS = [
         "test_forking.py::test_a_close_in_the_middle_of_a_fork",
         (
             ENGINE,
-            "    pthread_mutex_lock(&registry_mutex);\n    int attached = e->attached;\n"
-            "    pthread_mutex_unlock(&registry_mutex);\n",
+            """\
+    pthread_mutex_lock(&registry_mutex);
+    int attached = e->attached;
+    pthread_mutex_unlock(&registry_mutex);
+""",
             "    int attached = e->attached;\n",
         ),
     ),
@@ -271,8 +291,8 @@ MUTANTS = [
         "test_space.py::test_sends_stop_at_the_reserve_and_the_rest_goes_on",
         (
             LEAD,
-            "        return (code = space_check(e, op)) < 0 ? code : message_send(e, op);",
-            "        return (code = 0) < 0 ? code : message_send(e, op);",
+            "        return (code = space_check(e, op)) < 0 ?",
+            "        return (code = 0) < 0 ?",
         ),
     ),
     mutant(
@@ -281,8 +301,8 @@ MUTANTS = [
         "test_threads.py::test_what_is_staged_is_bounded",
         (
             "csrc/ring.c",
-            "           (e->ring_count == 0 || e->ring_bytes + bytes_of(op) <= EMBQ_RING_BYTES);",
-            "           e->ring_bytes + bytes_of(op) > 0;",
+            "e->ring_bytes + bytes_of(op) <= EMBQ_RING_BYTES",
+            "e->ring_bytes + bytes_of(op) > 0",
         ),
     ),
 ]

@@ -210,7 +210,7 @@ class Chaos:
         elif role in ("setup", "drain"):
             command = ["chaos_drain", role, *places]
         else:
-            command = ["chaos_worker", role, name, *places, self.seed]
+            command = ["chaos_roles", role, name, *places, self.seed]
         with (self.histories / f"{name}.err").open("wb") as errors:
             return subprocess.Popen(
                 [sys.executable, "-m", f"rig.{command[0]}", *map(str, command[1:])],

@@ -1,14 +1,20 @@
-"""What the workers of a chaos run do: the roles that a process can have."""
+"""The roles of a chaos run: producers and consumers of all kinds.
+
+Started as a module, this is one of its processes: ROLE NAME PATH FOLDER CLOCK SEED.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
-from rig.chaos_worker import REFUSED, Session, Work
+from rig.chaos_worker import REFUSED, Session, Work, Worker
 from rig.history import FAIL, OK, UNKNOWN
 
 import embq
@@ -261,3 +267,16 @@ ROLES: dict[str, tuple[Work, int]] = {
     "victim": (consume_poison, 1),
     "poisoner": (poison, 1),
 }
+
+
+def main() -> None:
+    """Be what the arguments say."""
+    warnings.simplefilter("ignore", ResourceWarning)
+    role, name, path, folder, clock, seed = sys.argv[1:]
+    work, threads = ROLES[role]
+    worker = Worker(name, Path(path), Path(folder), Path(clock), [produce, consume])
+    worker.run(work, threads, random.Random(f"{seed} {name}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
-"""A process of a chaos run, started as a module: ROLE NAME PATH FOLDER CLOCK SEED.
+"""What a process of a chaos run does, whatever its role (chaos_roles.py).
 
-It opens the file for a while, works in a thread or two (chaos_roles.py), closes it and
-opens it again, until SIGTERM. In between it forks, and meddles with the file as an
-application may. All that it does and sees goes into its history, where each opening of
-the file, and each forked child, is a process of its own.
+It opens the file for a while, works in a thread or two, closes it and opens it again,
+until SIGTERM. In between it forks, and meddles with the file as an application may. All
+that it does and sees goes into its history, where each opening of the file, and each
+forked child, is a process of its own.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import importlib
 import os
 import random
 import signal
-import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,8 +38,11 @@ REFUSED = (errors.Busy, errors.Full, errors.Closed, errors.NoMemory)
 class Worker:
     """One process, and what all its sessions share."""
 
-    def __init__(self, name: str, path: Path, folder: Path, clock: Path) -> None:
+    def __init__(
+        self, name: str, path: Path, folder: Path, clock: Path, as_child: list[Work]
+    ) -> None:
         self.name, self.path, self.folder = name, path, folder
+        self.as_child = as_child  # what its forked children do
         self.clock = ClockFile(clock, fresh=False)
         self.stopping = False
         self.sessions = 0
@@ -145,13 +146,11 @@ class Session:
     def _child(self, kind: str) -> None:
         if kind == "exits":
             os._exit(0)
-        from rig.chaos_roles import consume, produce  # noqa: PLC0415  (above this)
-
         self.worker.become_child(self.forks)
         folder, name, clock = self.worker.folder, self.worker.name, self.worker.clock
         self.record = Recorder(folder, f"{name}.0", clock)
         self.rng = random.Random(name)
-        for work in (produce, consume):
+        for work in self.worker.as_child:
             self.end = time.monotonic() + self.rng.uniform(*CHILD_S)
             try:
                 work(self, self.rng, self.record.process)
@@ -211,18 +210,3 @@ def meddle(rng: random.Random, path: Path) -> None:
     with contextlib.suppress(Exception):  # busy: another copy recovers the WAL
         connection.execute("select count(*) from embq_owner").fetchall()
     connection.close()
-
-
-def main() -> None:
-    """Be what the arguments say."""
-    from rig.chaos_roles import ROLES  # noqa: PLC0415  (above this)
-
-    warnings.simplefilter("ignore", ResourceWarning)
-    role, name, *places, seed = sys.argv[1:]
-    work, threads = ROLES[role]
-    rng = random.Random(f"{seed} {name}")
-    Worker(name, *map(Path, places)).run(work, threads, rng)
-
-
-if __name__ == "__main__":
-    main()

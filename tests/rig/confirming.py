@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COUNT_OF_VERBS = 8
+PATIENCE_S = 10.0
 
 
 def calls_of(broker: embq.Broker) -> dict[str, Callable[[], object]]:
@@ -97,3 +99,28 @@ def full_for_a_while(path: str) -> list[int]:
                 pass
             rig.disarm()
     return confirmed
+
+
+def syncs_of_opening(folder: str, name: str) -> int:
+    """Count the fsyncs, the folder's too, of opening a file that was closed."""
+    rig = Rig(Path(folder))
+    path = Path(folder) / name
+    embq.open(path).close()
+    rig.arm("fsync", COUNT)
+    broker = embq.open(path, durability="normal")
+    count = rig.disarm()
+    broker.close()
+    return count
+
+
+def syncs_of_a_checkpoint(path: str) -> tuple[int, int]:
+    """Count the checkpoints, and the fsyncs, after a send that no call synced."""
+    rig = Rig(Path(path))
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q", codec="raw")
+        rig.arm("fsync", COUNT)
+        queue.send(bytes(500_000))
+        end = time.monotonic() + PATIENCE_S
+        while not broker.stats()["checkpoints"] and time.monotonic() < end:
+            time.sleep(0.02)
+        return broker.stats()["checkpoints"], rig.disarm()

@@ -29,6 +29,7 @@
 #define PUBLIC __attribute__((visibility("default")))
 #define FDS 4096
 #define RANGES 8
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
 /* Bits of a set of calls; the names are interpose.py's. */
 enum {
@@ -65,6 +66,7 @@ static struct {
 } stir;
 
 static char watched[4096];
+static char boot_id[4096];   /* the file to read in place of BOOT_ID */
 static char paths[FDS][256]; /* by descriptor; empty: not watched */
 static struct {
     uintptr_t from, to;
@@ -140,9 +142,9 @@ static int met(int call) {
 
 /* ---- the log of what reached the files ----
  * One record: kind, name length, offset, size (all int64), the name, `size` bytes. A
- * sync has two: what was written before its 'S' is stable at its 's'. The log is locked
- * from before the call to after its record, so that records stand in the order of the
- * calls of all processes. */
+ * sync has two, with its thread as the offset: what was written before its 'S' is
+ * stable at its 's'. The log is locked from before the call to after its record, so
+ * that records stand in the order of the calls of all processes. */
 
 static void log_record(char kind, const char *name, int64_t offset, const void *bytes,
                        size_t size) {
@@ -231,14 +233,15 @@ PUBLIC ssize_t pread(int fd, void *bytes, size_t size, off_t offset) {
 }
 
 static int do_sync(int fd, long call) {
-    if (on_file(fd)) FAIL_IF_MET(FSYNC, -1);
+    int64_t thread = syscall(SYS_gettid);
     if (log_lock(on_file(fd))) {
-        log_record('S', base(paths[fd]), 0, NULL, 0);
+        log_record('S', base(paths[fd]), thread, NULL, 0);
         log_unlock();
     }
+    if (on_file(fd)) FAIL_IF_MET(FSYNC, -1); /* a slow one is slow in the record too */
     int result = (int)syscall(call, fd);
     if (result == 0 && log_lock(on_file(fd))) {
-        log_record('s', base(paths[fd]), 0, NULL, 0);
+        log_record('s', base(paths[fd]), thread, NULL, 0);
         log_unlock();
     }
     return result;
@@ -283,6 +286,8 @@ PUBLIC int unlink(const char *path) {
 }
 
 static int do_open(int folder, const char *path, int flags, unsigned mode) {
+    if (boot_id[0] && strcmp(path, BOOT_ID) == 0)
+        return (int)syscall(SYS_openat, AT_FDCWD, boot_id, flags, mode);
     if (!is_watched(path)) return (int)syscall(SYS_openat, folder, path, flags, mode);
     FAIL_IF_MET(OPEN, -1);
     int locked = log_lock(1);
@@ -517,6 +522,11 @@ PUBLIC void rig_stir(unsigned long seed, long one_in, long most_us) {
     stir.most_us = most_us;
     stir.state = seed * 0x9e3779b97f4a7c15u;
     stir.on = one_in > 0;
+}
+
+/* From now on this boot of the machine is the one whose id stands in that file. */
+PUBLIC void rig_boot(const char *path) {
+    snprintf(boot_id, sizeof boot_id, "%s", path);
 }
 
 /* Append what reaches watched files to this log; several processes may share it. */

@@ -115,6 +115,10 @@ class Rig:
         """Let one in so many calls sleep up to so long, chosen by the seed."""
         self._c.rig_stir(*map(ctypes.c_ulong, (seed, one_in, most_us)))
 
+    def boot(self, file: Path) -> None:
+        """Let the kernel's boot id be the one in this file."""
+        self._c.rig_boot(os.fsencode(file))
+
     def record(self, log: Path) -> None:
         """Write down what reaches the files; a forked child must ask again."""
         if self._c.rig_record(os.fsencode(log)) < 0:

@@ -1,0 +1,171 @@
+"""One image, opened by embq in a process of its own: is it what was promised?"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from images_commits import Commits
+from images_outside import Outside, Row
+
+import embq
+
+MESSAGES = "select queue, row, id, state, data from embq_messages order by row"
+STATES = """
+select queue, count(*), coalesce(sum(size), 0), sum(state = 'in_flight'),
+  sum(state = 'delayed')
+from embq_messages
+group by queue
+"""
+OLD_RECEIPTS = 3
+
+
+@dataclass
+class Case:
+    """What is to be judged."""
+
+    path: Path
+    outside: Outside
+    commits: Commits
+    killed: bool
+    rng: Random
+
+    def __post_init__(self) -> None:
+        self.faults: list[str] = []
+        self.broker: embq.Broker
+        self.rows: list[Row] = []
+
+    def judge(self) -> list[str]:
+        """Open it, look, use it, close it; return what is wrong."""
+        try:
+            self._judge()
+        except Exception:  # noqa: BLE001  (whatever it is, it is wrong)
+            self.faults.append(traceback.format_exc())
+        return self.faults
+
+    def _judge(self) -> None:
+        with contextlib.ExitStack() as stack:
+            looking = None
+            if self.path.exists() and self.rng.random() < 0.5:
+                looking = self._look(stack)
+                self._compare_commits(looking)
+            mode = self.rng.choice(["full", "normal"])
+            self.broker = stack.enter_context(embq.open(self.path, durability=mode))
+            looking = looking or self._look(stack)
+            self._check_file(looking)
+            self._compare_messages(looking)
+            self._compare_counts(looking)
+            if not self.killed:
+                self._try_receipts()
+            self._use(looking)
+            self._compare_counts(looking)
+        if self.rng.random() < 0.3:
+            self._check_closed()
+
+    def _look(self, stack: contextlib.ExitStack) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None)
+        stack.callback(connection.close)
+        return connection
+
+    def _wrong(self, text: str) -> None:
+        self.faults.append(text)
+
+    # ---- what is there ----
+
+    def _compare_commits(self, looking: sqlite3.Connection) -> None:
+        """Is it one of the states that there were, no older than the last sync?"""
+        commits = self.commits
+        if commits.certain < 0:
+            return  # not in WAL mode yet, as far as is certain
+        number = commits.find(looking.serialize())
+        first = commits.last if self.killed else commits.certain
+        if number is None:
+            self._wrong("its pages are those of no commit")
+        elif not first <= number <= commits.last:
+            text = f"it is as after commit {number}, not {first} to {commits.last}"
+            self._wrong(text)
+
+    def _check_file(self, looking: sqlite3.Connection) -> None:
+        found = looking.execute("pragma integrity_check").fetchall()
+        if found != [("ok",)]:
+            self._wrong(f"integrity_check: {found}")
+
+    def _compare_messages(self, looking: sqlite3.Connection) -> None:
+        self.rows = [Row(*row) for row in looking.execute(MESSAGES)]
+        inserts: set[int] = set()
+        if looking.execute("select 1 from sqlite_schema where name = 'app'").fetchall():
+            found = looking.execute("select n, text from app").fetchall()
+            inserts = {n for n, _ in found}
+            if any(text != "x" * abs(n) for n, text in found):
+                self._wrong("the application's rows are damaged")
+        self.faults += self.outside.faults(self.rows, inserts, killed=self.killed)
+
+    def _compare_counts(self, looking: sqlite3.Connection) -> None:
+        """Do the counters say what there is?"""
+        counted = {row[0]: row[1:] for row in looking.execute(STATES)}
+        for (name,) in looking.execute("select name from embq_channel").fetchall():
+            stats = self.broker.queue(name).stats()
+            told = tuple(
+                stats[key] for key in ("messages", "bytes", "in_flight", "delayed")
+            )
+            if told != counted.get(name, (0, 0, 0, 0)):
+                self._wrong(f"{name}: counters {told}, counted {counted.get(name)}")
+
+    # ---- what can be done with it ----
+
+    def _try_receipts(self) -> None:
+        """A receipt from before the cut is good for nothing."""
+        known = set(self.broker.queues())
+        old = [one for one in self.outside.receipts if one[0] in known]
+        for name, key, receipt in self.rng.sample(old, min(len(old), OLD_RECEIPTS)):
+            queue = self.broker.queue(name)
+            try:
+                queue._settler.ack(bytes.fromhex(receipt))
+            except (embq.LeaseLost, embq.InvalidReceipt):
+                continue
+            self._wrong(f"the receipt of {key} from before the cut was accepted")
+
+    def _use(self, looking: sqlite3.Connection) -> None:
+        for name in dict.fromkeys([*self.outside.queues, *self.broker.queues()]):
+            queue = self.broker.queue(name)
+            self._drain(looking, queue)
+            self._send_new(queue)
+
+    def _drain(self, looking: sqlite3.Connection, queue: embq.Queue) -> None:
+        """All that is there comes, once."""
+        there = Counter(row.id for row in self.rows if row.queue == queue.name)
+        came: Counter[str] = Counter()
+        while messages := queue.receive_many(self.rng.choice([1, 1000]), auto_ack=True):
+            came.update(message.id for message in messages)
+        held = "select id from embq_messages where queue = ?"
+        left = Counter(row[0] for row in looking.execute(held, [queue.name]))
+        if left and not self.killed:
+            self._wrong(f"{queue.name}: {len(left)} do not come")
+        if there != came + left:
+            gone, more = there - came - left, came + left - there
+            self._wrong(f"{queue.name}: {gone} did not come, {more} came over")
+
+    def _send_new(self, queue: embq.Queue) -> None:
+        """It works, and numbers that were seen are not given out again."""
+        sent = [queue.send({"new": n}).id for n in range(3)]
+        again = self.outside.ids & set(sent)
+        if again:
+            self._wrong(f"{queue.name}: ids given out again: {sorted(again)}")
+        for identity in sent:
+            message = queue.receive()
+            if message is None or message.id != identity:
+                self._wrong(f"{queue.name}: {message} came, not {identity}")
+                return
+            message.ack()
+
+    def _check_closed(self) -> None:
+        """After the close all is in one file again."""
+        if self.path.with_name(f"{self.path.name}-wal").exists():
+            self._wrong("the -wal is there after the close")
+        with contextlib.closing(sqlite3.connect(self.path)) as looking:
+            self._check_file(looking)

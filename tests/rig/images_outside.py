@@ -1,0 +1,210 @@
+"""What the outside world knows at a moment of a recorded run, and what it may expect.
+
+`Outside` listens to the words that images_work.py puts into the record, up to the cut.
+`faults` then compares the rows that came up afterwards with the promises (DESIGN 2):
+
+- At full a confirmed message is there, unless its removal had begun; at normal what is
+  lost is a suffix of the order of commits. A full confirmation covers all before it.
+- Nothing is there twice, nothing that nobody sent; a batch is there whole or not at
+  all; each message has its own content and its own id; of a sender all is in order.
+- A dead letter is in its queue or in the dead-letter queue, never both or none.
+- What was handed over at most once by a full broker is gone, and no more than a block
+  is gone that was not handed over.
+- After a kill, where nothing is lost, a confirmed ack or reject holds as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from images_work import payload
+
+NEVER = 1 << 60
+
+
+class Row(NamedTuple):
+    """A message as embq_messages shows it."""
+
+    queue: str
+    row: int
+    id: str
+    state: str
+    data: str
+
+
+@dataclass
+class Sending:
+    """One message, as its sender knows it."""
+
+    queue: str
+    mode: str
+    begun: int
+    batch: tuple[str, ...]
+    confirmed: int = NEVER  # where in the record
+    id: str | None = None
+    verbs: set[str] = field(default_factory=set)  # begun
+    done: set[str] = field(default_factory=set)
+    taken: str | None = None  # the durability of the broker that took it
+
+    @property
+    def may_be_gone(self) -> bool:
+        """Whether something had begun that removes it."""
+        return "ack" in self.verbs or self.taken is not None
+
+
+class Outside:
+    """All that was said up to here."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, Sending] = {}
+        self.inserts: dict[int, Sending] = {}  # the application's
+        self.queues: list[str] = []
+        #: By queue: how many at most are out of the file and not yet handed over.
+        self.blocks: dict[str, int] = {}
+        self._claimed: dict[str, int] = {}
+        self.ids: set[str] = set()
+        self.receipts: list[tuple[str, str, str]] = []  # queue, key, receipt
+        self.covered = 0  # what was confirmed before this moment is certain
+
+    def hear(self, at: int, words: list[Any]) -> None:
+        """Listen to words at this place of the record."""
+        match words:
+            case ["queue", name]:
+                self.queues.append(name)
+            case ["send", _, mode, queue, keys]:
+                for key in keys:
+                    self.messages[key] = Sending(queue, mode, at, tuple(keys))
+            case ["sent", ticket, ids]:
+                self._confirm(at, self.messages[ticket].batch, ids)
+            case ["app", number]:
+                self.inserts[number] = Sending("app", "full", at, ())
+            case ["apped", number]:
+                self.inserts[number].confirmed = at
+                self.covered = max(self.covered, self.inserts[number].begun)
+            case _:
+                self._hear_of_receiving(at, words)
+
+    def _hear_of_receiving(self, at: int, words: list[Any]) -> None:
+        match words:
+            case ["claim", queue, count]:
+                self.blocks[queue] = count
+                self._claimed[queue] = at
+            case ["taken", mode, queue, key, identity]:
+                self.ids.add(identity)
+                self.messages[key].taken = mode
+                if mode == "full":
+                    self.covered = max(self.covered, self._claimed[queue])
+            case ["got", queue, key, identity, receipt]:
+                self.ids.add(identity)
+                self.messages[key].id = identity
+                self.receipts.append((queue, key, receipt))
+            case ["done", verb, key]:
+                self.messages[key].done.add(verb)
+            case [("ack" | "nack" | "reject") as verb, key]:
+                self.messages[key].verbs.add(verb)
+            case _:
+                raise ValueError(words)
+
+    def _confirm(self, at: int, batch: tuple[str, ...], ids: list[str]) -> None:
+        for key, identity in zip(batch, ids, strict=True):
+            one = self.messages[key]
+            one.confirmed, one.id = at, identity
+            self.ids.add(identity)
+            if one.mode == "full":
+                self.covered = max(self.covered, one.begun)
+
+    # ---- what may be expected ----
+
+    def faults(self, rows: list[Row], inserts: set[int], *, killed: bool) -> list[str]:
+        """Compare with what is there."""
+        places: dict[str, list[Row]] = defaultdict(list)
+        found = []
+        for row in rows:
+            data = json.loads(row.data)
+            places[data["k"]].append(row)
+            if data["k"] not in self.messages:
+                found.append(f"{data['k']} is there, but nobody sent it")
+            elif data != payload(data["k"]):
+                found.append(f"{data['k']} has another content")
+        for key, one in self.messages.items():
+            found += self._of_one(key, one, places[key], killed=killed)
+        there = {key for key in self.messages if places[key]}
+        found += self._gone(there, inserts, killed=killed)
+        found += self._batches(there)
+        found += self._disorder(rows)
+        return found
+
+    def _of_one(
+        self, key: str, one: Sending, rows: list[Row], *, killed: bool
+    ) -> Iterator[str]:
+        if len(rows) > 1:
+            places = [row.queue for row in rows]
+            yield f"{key} is there {len(rows)} times, in {places}"
+        for row in rows:
+            dead = row.queue == f"{one.queue}.dead"
+            if row.queue != one.queue and not dead:
+                yield f"{key} is in {row.queue}, and was sent to {one.queue}"
+            if dead and not one.verbs & {"reject", "nack"}:
+                yield f"{key} is a dead letter that nobody made"
+            if one.id not in (None, row.id):
+                yield f"{key} has the id {row.id}, and had {one.id}"
+            if one.taken == "full" or (one.taken and killed):
+                yield f"{key} is there, after it was removed and handed over"
+            if killed and "ack" in one.done:
+                yield f"{key} is there after a kill, and its ack was confirmed"
+            if killed and "reject" in one.done and not dead:
+                yield f"{key} is no dead letter after a kill, and was rejected"
+
+    def _gone(
+        self, there: set[str], inserts: set[int], *, killed: bool
+    ) -> Iterator[str]:
+        """What is missing that must be there: before the last that is, or covered."""
+        present = [self.messages[key] for key in there]
+        present += [self.inserts[n] for n in inserts & self.inserts.keys()]
+        edge = max((one.begun for one in present), default=0)
+        certain = NEVER if killed else max(self.covered, edge)
+        excused = dict(self.blocks)  # at most a block that nobody was handed
+        for key, one in self.messages.items():
+            must = one.confirmed < certain or (
+                one.mode == "full" and one.confirmed < NEVER
+            )
+            if key in there or one.may_be_gone or not must:
+                continue
+            excused[one.queue] = excused.get(one.queue, 0) - 1
+            if excused[one.queue] < 0:
+                why = one.mode if one.mode == "full" else "normal: a hole"
+                yield f"{key} is gone ({why}), confirmed at {one.confirmed}"
+        for number, one in self.inserts.items():
+            if one.confirmed < NEVER and number not in inserts:
+                yield f"the application's row {number} is gone"
+
+    def _batches(self, there: set[str]) -> Iterator[str]:
+        for batch in dict.fromkeys(one.batch for one in self.messages.values()):
+            stays = [key for key in batch if not self.messages[key].may_be_gone]
+            left = [key for key in stays if key in there]
+            if left and len(left) < len(stays) and self._undisturbed(batch):
+                yield f"of the batch {stays} there is only {left}"
+
+    def _undisturbed(self, batch: tuple[str, ...]) -> bool:
+        """Whether nobody took blocks from its queue."""
+        return self.messages[batch[0]].queue not in self.blocks
+
+    def _disorder(self, rows: list[Row]) -> Iterator[str]:
+        """In a queue the rows of what is confirmed stand in the order of sending."""
+        by_queue: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for row in rows:
+            key = json.loads(row.data)["k"]
+            one = self.messages.get(key)
+            if one and row.queue == one.queue:
+                by_queue[row.queue].append((row.row, key))
+        for queue, found in by_queue.items():
+            latest = 0  # the last begin among those with lower rows
+            for _, key in sorted(found):
+                one = self.messages[key]
+                latest = max(latest, one.begun)
+                if one.confirmed < latest:
+                    yield f"{queue}: {key} stands behind one that was sent after it"
