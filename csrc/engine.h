@@ -206,7 +206,7 @@ struct engine {
     int attached, forking, guarded;
     int busy_timeout_ms;
     uint64_t file_id;
-    int64_t slot; /* our row in embq_owner; 0 when not attached */
+    int64_t slot;             /* our row in embq_owner; 0 when not attached */
     int64_t channels_certain; /* no power cut forgets the channels up to this one */
 
     /* Connections: the leader's, the readers', the keeper's for checkpoints, and the

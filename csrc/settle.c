@@ -112,9 +112,7 @@ int64_t settle_run(struct engine *e, struct op *op) {
     if (!c)
         return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
     int64_t settled = 0;
-    int code = error_set(EMBQ_LEASE_LOST,
-                         "queue %s: the message is settled, or its lease is another's",
-                         c->name);
+    int code = EMBQ_LEASE_LOST;
     /* From the last to the first, so that a run given back rewinds the cursor all the
      * way. */
     for (int i = op->count - 1; i >= 0; i--) {
@@ -122,15 +120,17 @@ int64_t settle_run(struct engine *e, struct op *op) {
         struct delivery d;
         memcpy(&r, op->bytes + (size_t)i * sizeof r, sizeof r);
         if (message_channel(r.message) != c->id) {
-            code = error_set(EMBQ_INVALID_RECEIPT,
-                             "queue %s: a receipt of no message of this "
-                             "queue",
-                             c->name);
+            code = EMBQ_INVALID_RECEIPT;
             continue;
         }
         int found = receipt_find(e, c, &r, &d);
         if (found < 0 || (found && settle_one(e, op, c, &d) < 0)) return -1;
         settled += found;
     }
-    return settled || !op->count ? settled : code;
+    if (settled || !op->count) return settled;
+    if (code == EMBQ_INVALID_RECEIPT)
+        return error_set(code, "queue %s: a receipt of no message of this queue",
+                         c->name);
+    return error_set(
+        code, "queue %s: the message is settled, or its lease is another's", c->name);
 }

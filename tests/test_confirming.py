@@ -44,11 +44,6 @@ def test_flush_waits_for_the_disk(stage: Stage, path: Path) -> None:
     assert stage.run("flush_on_a_slow_disk", str(path)).get() == [True] * 3
 
 
-def test_the_name_of_a_wal_is_synced(stage: Stage, tmp_path: Path) -> None:
-    """CASE 20: a -wal that was made by opening is on the disk by name, too."""
-    assert stage.run("syncs_of_opening", str(tmp_path), "test.db").get() >= 1
-
-
 def test_a_checkpoint_syncs_both_files(stage: Stage, path: Path) -> None:
     """CASE 20: the -wal is synced before it is copied, the database after it."""
     checkpoints, count = stage.run("syncs_of_a_checkpoint", str(path)).get()

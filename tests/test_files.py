@@ -245,4 +245,4 @@ def reboot(path: Path) -> None:
     """Let the file be from another boot, as far as it knows."""
     connection = sqlite3.connect(path)
     with closing(connection), connection:
-        connection.execute("update embq_meta set boot_id = 'another'")
+        connection.execute("update embq_meta set boot_id = printf('%036d', 1)")

@@ -62,7 +62,7 @@ MUTANTS = [
     mutant(
         "The name of a new -wal is not synced",
         "1, CASE 20",
-        "test_confirming.py::test_the_name_of_a_wal_is_synced",
+        "test_crash_images.py::test_an_sqlite_that_syncs_no_folder[creation]",
         (ENGINE, "s.st_size == 0 ? directory_sync(e->path) : 0;", "s.st_size < 0;"),
     ),
     mutant(

@@ -101,18 +101,6 @@ def full_for_a_while(path: str) -> list[int]:
     return confirmed
 
 
-def syncs_of_opening(folder: str, name: str) -> int:
-    """Count the fsyncs, the folder's too, of opening a file that was closed."""
-    rig = Rig(Path(folder))
-    path = Path(folder) / name
-    embq.open(path).close()
-    rig.arm("fsync", COUNT)
-    broker = embq.open(path, durability="normal")
-    count = rig.disarm()
-    broker.close()
-    return count
-
-
 def syncs_of_a_checkpoint(path: str) -> tuple[int, int]:
     """Count the checkpoints, and the fsyncs, after a send that no call synced."""
     rig = Rig(Path(path))
