@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rig.interpose import COUNT, FOREVER, Rig
+from rig.interpose import Rig
 from rig.ledger import EACH, WHOLE, Ledger
 from rig.play import PATIENCE_S, names
 
@@ -33,8 +33,8 @@ def open_files() -> int:
 class Life:
     """One run of it."""
 
-    def __init__(self, folder: Path, durability: str) -> None:
-        self.path, self.durability = folder / "test.db", durability
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "test.db"
         self.ledger = Ledger(folder / "ledger")
         self.errors: list[tuple[str, str, str]] = []  # verb, class, text
         self.reopened = 0
@@ -86,9 +86,7 @@ class Life:
         """Open, and try again when it fails."""
         for _ in range(OPENINGS):
             try:
-                self.broker = embq.open(
-                    self.path, durability=self.durability, busy_timeout=BUSY_S
-                )
+                self.broker = embq.open(self.path, busy_timeout=BUSY_S)
             except embq.Error as error:
                 self.raised("open", error)
             else:
@@ -188,7 +186,8 @@ class Life:
 
     def live(self) -> None:
         """Do every verb."""
-        self.open()
+        if self.broker is None:
+            self.open()
         self.look("declare", lambda: self.need().queue("other", codec="raw"))
         for name in names(3, letter="s"):
             self.send(name)
@@ -235,7 +234,7 @@ def clean_up(life: Life) -> None:
     """With the fault gone: the file opens, and does its work."""
     life.close()
     life.held.clear()
-    life.broker = embq.open(life.path, durability=life.durability)
+    life.broker = embq.open(life.path)
     life.send("last")
     assert life.broker.queue("q").depth() > 0
     life.broker.close()
@@ -244,23 +243,38 @@ def clean_up(life: Life) -> None:
 
 def perform(
     folder: str,
-    durability: str,
     call: str | list[str],
     action: int,
     first: int,
     last: int,
-    argument: int,
+    argument: int = 0,
+    *,
+    every: int = 1,
+    opened: bool = False,
 ) -> dict[str, Any]:
-    """Live once with that fault; tell what was raised and what leaked."""
+    """Live once with that fault; tell what was raised and what leaked.
+
+    Args:
+        folder: Made for this run.
+        call: See `Rig.arm`, as for all that follow.
+        action: What the fault is.
+        first: Where it begins.
+        last: Where it ends.
+        argument: Of the action.
+        every: Of the calls.
+        opened: Begin only once the file is open.
+    """
     there = Path(folder)
     there.mkdir()
     embq.open(there / "warm.db").close()
     rig = Rig(there / "test.db")
-    life = Life(there, durability)
+    life = Life(there)
     gc.collect()
     files = open_files()
     rig.count_live()
-    rig.arm(call, action, first, last, argument)
+    if opened:
+        life.open()
+    rig.arm(call, action, first, last, argument, every)
     life.live()
     seen = rig.disarm()
     errors, reopened = list(life.errors), life.reopened
@@ -275,6 +289,3 @@ def perform(
         "files": open_files() - files - 1,
         "memory": rig.live() - 1,
     }
-
-
-__all__ = ["COUNT", "FOREVER", "Life", "perform"]
