@@ -248,9 +248,8 @@ def perform(
     first: int,
     last: int,
     argument: int = 0,
-    *,
     every: int = 1,
-    opened: bool = False,
+    opened: int = 0,
 ) -> dict[str, Any]:
     """Live once with that fault; tell what was raised and what leaked.
 
@@ -262,7 +261,7 @@ def perform(
         last: Where it ends.
         argument: Of the action.
         every: Of the calls.
-        opened: Begin only once the file is open.
+        opened: 1: begin only once the file is open.
     """
     there = Path(folder)
     there.mkdir()
