@@ -101,7 +101,8 @@ void embq_after_fork_child(void);
  * wall_ms. NULL: the machine's clocks again. */
 int embq_clock_map(const char *path);
 
-/* ---- verbs. A signal makes any of them return EMBQ_INTERRUPTED: call embq_resume()
+/* ---- verbs. A signal makes any of them return EMBQ_INTERRUPTED, and a long wait does
+ * so from time to time, as a signal may have come before the sleep: call embq_resume()
  * until it returns something else, or embq_abandon() to take the call back: what was
  * not begun does not happen, what a claim brought is given back. Both act on this
  * thread's latest call. ---- */

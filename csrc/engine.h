@@ -144,6 +144,7 @@ struct op {
     uint8_t nowait;       /* staged: nobody may ever ask */
     uint8_t full;         /* confirmed only once synced */
     uint8_t timed;        /* has a time limit, so it takes no sync upon itself */
+    uint8_t handlers_ran; /* Python had its turn since it was parked, or looked */
     uint8_t abandoned;    /* its caller left: what it claims goes back */
     uint8_t lingers;      /* an ack that may wait for company */
     uint8_t seen;         /* the outcome of a staged one was looked at */

@@ -290,6 +290,14 @@ static int ring_sleep(struct engine *e, struct op *op) {
     pthread_mutex_lock(&e->mutex);
     op->asleep = 1;
     parked = op->place == PLACE_PARKED && !e->stopping;
+    /* A signal that came while this thread led a group woke nobody, and nothing would
+     * for ever: Python's handlers run before a long sleep. Test: test_signals.py, "in
+     * the middle". */
+    if (parked && !op->handlers_ran) {
+        op->handlers_ran = 1;
+        pthread_mutex_unlock(&e->mutex);
+        return EINTR;
+    }
     if (parked) {
         struct op **watcher = &e->watchers[wake_class(op->channel)];
         if (!*watcher) *watcher = op;

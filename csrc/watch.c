@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #define LOOK_US 250000
+#define HANDLERS_US 1000000 /* a signal just before a sleep is noticed after it */
 #define LOOK_AGAIN_US 50000 /* the group of whoever leads ends this sleep earlier */
 
 /* Lead a group, so that parked claims look again. When somebody else leads, that group
@@ -29,7 +30,8 @@ static void look(struct engine *e, struct op *op) {
 
 int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us) {
     int64_t start = clock_real_us(), most = ATOMIC_LOAD(&op->next_due_us) - start;
-    if (watches && most > LOOK_US) most = LOOK_US;
+    if (most > (watches ? LOOK_US : HANDLERS_US))
+        most = watches ? LOOK_US : HANDLERS_US;
     if (timeout_us >= 0 && timeout_us < most) most = timeout_us;
     int why = ETIMEDOUT;
     uint32_t seen = ATOMIC_LOAD(&e->looked);
@@ -39,6 +41,7 @@ int watch_sleep(struct engine *e, struct op *op, int watches, int64_t timeout_us
         why = futex_wait_shared(wal_change_word(&e->wal), seen, wake_bit(op->channel),
                                 most);
     if (ATOMIC_LOAD(&op->word) != WORD_WAIT || why == EINTR) return why;
+    op->handlers_ran = 0;
     int64_t now = clock_real_us();
     int changed = watches && wal_change(&e->wal) != ATOMIC_LOAD(&e->looked);
     if (changed || ATOMIC_LOAD(&op->next_due_us) <= now) look(e, op);

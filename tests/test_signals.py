@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Children
+from rig.interpose import Stage
 
 import embq
 
@@ -203,3 +204,13 @@ def test_a_storm_of_interrupts_loses_nothing(path: Path, children: Children) -> 
         stats = queue.stats()
         assert stats["messages"] == count + 1, "a message that nobody settled is gone"
         assert stats["in_flight"] + stats["ready"] == count + 1
+
+
+@pytest.mark.parametrize("call", ["receive", "messages"])
+def test_a_signal_in_the_middle_of_a_look(path: Path, call: str) -> None:
+    """CASE 35: a signal that comes before a receiver sleeps is not slept over."""
+    stage = Stage("interrupted")
+    try:
+        assert stage.run("waiting", str(path), call, patience=20).get() < BACK_S
+    finally:
+        stage.close()

@@ -6,6 +6,12 @@
 #include "check.h"
 #include "pack.h"
 
+/* A call that may wait: as Python does, go on with it until it has an outcome. */
+static inline long long outcome_of(long long result) {
+    while (result == EMBQ_INTERRUPTED) result = embq_resume();
+    return result;
+}
+
 /* Options of a raw queue, in the order of embq/_options.py. */
 static inline struct packer options_of(int max_receives) {
     struct packer options = {0};

@@ -16,7 +16,8 @@ static long long channel;
 
 static int claim(int limit, int wait_ms, int flags, char *receipts) {
     embq_bytes batch = {0};
-    int count = embq_claim(broker, channel, limit, wait_ms, flags, &batch);
+    int count =
+        (int)outcome_of(embq_claim(broker, channel, limit, wait_ms, flags, &batch));
     CHECK(count >= 0);
     if (count) CHECK(receipts_of(&batch, receipts) == count);
     embq_bytes_free(&batch);
@@ -121,7 +122,7 @@ static void prefetch(void) {
     for (int i = 0; i < 10; i++)
         CHECK(embq_send(broker, channel, "b", 1, "", 0, -1) > 0);
     embq_ref consumer = embq_consumer_open(broker, channel, 6, 0);
-    CHECK(embq_consumer_next(consumer, 1000, &batch) == 3);
+    CHECK(outcome_of(embq_consumer_next(consumer, 1000, &batch)) == 3);
     embq_bytes_free(&batch);
     CHECK(embq_consumer_take(consumer) == 1);
     CHECK(embq_consumer_close(consumer) == 0);

@@ -87,14 +87,9 @@ static void *send_staged(void *which) {
 /* ---- calls that signals interrupt: each is resumed, or taken back ---- */
 
 static long long see_through(long long result, int abandons) {
-    while (result == EMBQ_INTERRUPTED) {
-        if (abandons) {
-            embq_abandon();
-            return EMBQ_INTERRUPTED;
-        }
-        result = embq_resume();
-    }
-    return result;
+    if (result != EMBQ_INTERRUPTED || !abandons) return outcome_of(result);
+    embq_abandon();
+    return EMBQ_INTERRUPTED;
 }
 
 static void *send_interrupted(void *which) {
@@ -196,7 +191,8 @@ static void *prefetch(void *which) {
         for (int turn = 0; turn < 6; turn++) {
             embq_bytes batch = {0};
             int count = embq_consumer_ready(consumer, &batch);
-            if (!count) count = embq_consumer_next(consumer, 20, &batch);
+            if (!count)
+                count = (int)outcome_of(embq_consumer_next(consumer, 20, &batch));
             count = (int)see_through(count, 0);
             CHECK(count >= 0);
             if (count) CHECK(receipts_of(&batch, r) == count);
@@ -282,7 +278,8 @@ static void *wait_until_closed(void *which) {
     char r[EMBQ_RECEIPT_SIZE];
     embq_bytes batch = {0};
     int count;
-    while ((count = embq_claim(*(embq_ref *)which, channel, 1, -1, 0, &batch)) > 0) {
+    while ((count = (int)outcome_of(
+                embq_claim(*(embq_ref *)which, channel, 1, -1, 0, &batch))) > 0) {
         CHECK(receipts_of(&batch, r) == 1);
         embq_bytes_free(&batch);
         settle(normal, EMBQ_ACK, r, 0); /* the broker that claimed it may be closed */
