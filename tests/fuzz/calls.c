@@ -155,6 +155,7 @@ static void claim(embq_ref b, const struct record *r) {
     int64_t channel = channel_of(r);
     int limit = r->n & 1 ? 1 + r->b % 16 : int_of(r->b, r->v);
     int code = embq_claim(b, channel, limit, r->c >> 6 & 1, r->c & 0x3f, &batch);
+    while (code == EMBQ_INTERRUPTED) code = (int)embq_resume();
     checked(code);
     CHECK((code > 0) == (batch.size > 5));
     batch_note(&batch, code, channel);
@@ -236,6 +237,7 @@ static void consumer_next(struct consumer_slot *c, const struct record *r) {
     int code = embq_consumer_ready(c->ref, &batch);
     CHECK(code >= 0);
     if (!code) code = embq_consumer_next(c->ref, r->c & 1, &batch);
+    while (code == EMBQ_INTERRUPTED) code = (int)embq_resume();
     checked(code);
     batch_note(&batch, code, c->channel);
     embq_bytes_free(&batch);
