@@ -51,7 +51,7 @@ TABLE = """
 1 | | Not a database: `NotAnEmbqFile`, and not a byte of it changes
 2 | 7 | A file of 0 bytes that 16 processes open at once: one schema
 3 | | A newer schema: `SchemaTooNew`, nothing written
-4 | 1 | Killed in the middle of a migration: the old schema or the new one | a test
+4 | 1 | Killed in the middle of a migration: the old schema or the new one
 5 | | Hostile triggers or views, a missing index: `Corrupt` | hostile files
 6 | 8 | A flipped or torn page: an error, never "empty" | checks of damaged files
 7 | | Read-only file, folder or mount: `StorageReadOnly` when it is opened
@@ -68,7 +68,7 @@ TABLE = """
 17 | 2 | A consumer killed in claim, handler, ack: delivered again, counted
 18 | 2 | Everything killed in a loop under load: nothing lost, nothing unexpected
 19 | 4 | Stopped longer than its lease: `LeaseLost` on return
-20 | 1 | Power loss: `full` loses nothing, `normal` only a suffix | a test
+20 | 1 | Power loss: `full` loses nothing, `normal` only a suffix
 21 | 1 | fsync fails: `CommitUncertain`, and no further | a test
 22 | 8 | Failing, short and interrupted reads and writes | a test
 23 | 2 | The disk is full: `StorageFull`, acks pass, all well once there is room

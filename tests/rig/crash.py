@@ -1,18 +1,20 @@
 """`make crash`: thousands of crash images, over many recorded runs.
 
-It prints its seed. The record of a run in which an image failed is kept, and the line
-that is printed with the failure judges that image again. A seed chooses cuts and images
-and what a run sends; the order of its threads is chosen by the machine, so that only
-the record makes an image come again.
+It prints its seed. The record of the first run in which an image failed is kept for
+some hours, and the line that is printed with the failure judges that image again. A
+seed chooses cuts and images and what a run sends; the order of its threads is chosen by
+the machine, so that only the record makes an image come again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +30,8 @@ from interpose import Stage
 
 RUN_IMAGES = 100  # of one recorded run
 PATIENCE_S = 300.0
+PREFIX = "embq-crash-"
+KEPT_S = 6 * 3600
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,14 @@ def jobs(images: int, seed: str, names: list[str]) -> Iterator[Job]:
             yield Job(name, f"{seed}.{name}.{number}", count)
 
 
+def _remove_old(where: Path) -> None:
+    """Remove what earlier runs kept and nobody has touched for long."""
+    for folder in where.glob(f"{PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # another run removes it as well
+            if time.time() - folder.stat().st_mtime > KEPT_S:
+                shutil.rmtree(folder)
+
+
 class Stages:
     """Processes that record and judge, and the folders where they do it."""
 
@@ -59,14 +71,17 @@ class Stages:
         memory = Path("/dev/shm")
         usable = memory.is_dir() and os.access(memory, os.W_OK)
         where = memory if usable else None
-        self.folder = Path(tempfile.mkdtemp(prefix="embq-crash-", dir=where))
+        _remove_old(Path(where or tempfile.gettempdir()))
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
         self.count = count
+        self._kept: Path | None = None
+        self._lock = threading.Lock()
         self._free: SimpleQueue[Stage] = SimpleQueue()
         for _ in range(count):
             self._free.put(Stage("images_run"))
 
     def run(self, job: Job, plant: str | None = None) -> tuple[int, list[Failure]]:
-        """Record one run and judge its images; keep it when one failed."""
+        """Record one run and judge its images; keep the first in which one failed."""
         folder = Path(tempfile.mkdtemp(prefix=f"{job.seed}-", dir=self.folder))
         stage = self._free.get()
         try:
@@ -77,9 +92,19 @@ class Stages:
         finally:
             gone = stage.process.poll() is not None
             self._free.put(Stage("images_run") if gone else stage)
-        if not failures:
+        if not failures or not self._keep(folder):
             shutil.rmtree(folder)
+            for failure in failures:
+                failure.folder = None
         return count, failures
+
+    def _keep(self, folder: Path) -> bool:
+        """Tell whether to keep this one: it is memory, and one shows a bug as well."""
+        with self._lock:
+            if self._kept and self._kept.exists():
+                return False
+            self._kept = folder
+            return True
 
     def close(self) -> None:
         """End them; what was kept stays."""

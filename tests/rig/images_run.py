@@ -76,7 +76,7 @@ def record(folder: Path, workload: str, seed: str) -> None:
 class Failure:
     """An image that is not what was promised."""
 
-    folder: str
+    folder: str | None  # None: not kept
     workload: str
     cut: int
     image: str
@@ -86,13 +86,13 @@ class Failure:
 
     def __str__(self) -> str:
         again = f"python {AGAIN} --again {self.folder} --cut {self.cut}"
-        if self.plant:
-            again += f" --plant '{self.plant}'"
+        again += f" --plant '{self.plant}'" if self.plant else ""
+        again += f" --image {self.image}"
         lines = [
             f"{self.workload}: cut at {self.cut}, image {self.image!r}",
             *(f"  disk: {text}" for text in self.story),
             *(f"  WRONG: {text}" for text in self.faults[:20]),
-            f"  again: {again} --image {self.image}",
+            f"  again: {again if self.folder else 'another run is kept'}",
         ]
         return "\n".join(lines)
 

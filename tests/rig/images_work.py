@@ -14,6 +14,7 @@ Words, as JSON lists, each said before or after the call that it is about:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
@@ -35,10 +36,15 @@ PATIENCE_S = 20.0
 
 
 def payload(key: str) -> dict[str, str]:
-    """Make the data of a message: what is in it follows from its key."""
+    """Make the data of a message: what is in it follows from its key.
+
+    No page of it is that of another message: a frame whose bytes were not written would
+    else be whole if such a page stood there before the -wal started over.
+    """
     crc = zlib.crc32(key.encode())
     size = BIG if key[0] == "B" else SIZES[crc % len(SIZES)]
-    return {"k": key, "p": "x" * size}
+    unit = hashlib.sha256(key.encode()).hexdigest()
+    return {"k": key, "p": (unit * (size // len(unit) + 1))[:size]}
 
 
 class Run:
