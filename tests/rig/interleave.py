@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sqlite3
+import sys
 import threading
 import time
 import traceback
@@ -34,7 +35,15 @@ def stir(path: Path, seed: int) -> random.Random:
     rng = random.Random(seed)
     one_in, most_us = rng.choice(STIRS)
     Rig(path).stir(seed + 1, one_in, most_us)
+    sys.unraisablehook = _note
     return rng
+
+
+unraisable: list[str] = []  # what a generator or a finalizer could tell nobody
+
+
+def _note(told: sys.UnraisableHookArgs) -> None:
+    unraisable.append("".join(traceback.format_exception(told.exc_value)))
 
 
 class Together:
@@ -70,6 +79,7 @@ class Together:
         end = time.monotonic() + PATIENCE_S
         for thread in self.threads:
             thread.join(max(0.0, end - time.monotonic()))
+        self.errors += unraisable
         stuck = [thread.name for thread in self.threads if thread.is_alive()]
         assert not stuck, f"stuck: {stuck}; {self.errors}"
         assert not self.errors, "\n".join(self.errors)
@@ -130,6 +140,11 @@ def hear(connection: Connection, patience_s: float = PATIENCE_S) -> Any:
     """Receive, but not for ever."""
     assert connection.poll(patience_s), f"nothing was heard in {patience_s} s"
     return connection.recv()
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process had SIGSTOP."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def stored(path: Path) -> list[Any]:

@@ -18,6 +18,7 @@ from rig.interleave import (
     Aside,
     Together,
     hear,
+    is_stopped,
     open_queue,
     sound,
     stir,
@@ -205,12 +206,12 @@ def give_back(path: str, seed: int) -> Counter[str]:
 
 def _ack_and_stop(connection: Connection, path: str, clock: str, point: int) -> None:
     _native.use_clock(clock)
+    rig = Rig(Path(path))  # before the descriptors that it is to know
     broker, queue = open_queue(path)
     message = queue.receive()
     assert message is not None
     connection.send("holds")
     hear(connection)
-    rig = Rig(Path(path))
     rig.arm(STOPS, STOP if point else COUNT, point)
     try:
         message.ack()
@@ -221,10 +222,6 @@ def _ack_and_stop(connection: Connection, path: str, clock: str, point: int) -> 
     connection.send((outcome, rig.disarm()))
     hear(connection)
     broker.close()
-
-
-def _is_stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def stop(path: str, point: int) -> tuple[str, int]:
@@ -248,7 +245,7 @@ def stop(path: str, point: int) -> tuple[str, int]:
     queue = broker.queue("q")
     owner.say("ack")
     end = time.monotonic() + PATIENCE_S
-    while not _is_stopped(owner.pid) and not owner.connection.poll():
+    while not is_stopped(owner.pid) and not owner.connection.poll():
         assert time.monotonic() < end, "neither stopped nor done"
         time.sleep(0.0005)
     clock.advance(LEASE_S + 1)
@@ -329,6 +326,70 @@ def slots(path: str, seed: int) -> None:
     broker.close()
 
 
+def _close_and_stop(connection: Connection, path: str, point: int) -> None:
+    rig = Rig(Path(path))  # before the descriptors that it is to know
+    broker, _queue = open_queue(path)
+    rig.arm("fcntl", STOP if point else COUNT, point)
+    connection.send("closes")
+    broker.close()
+    connection.send("closed")
+    hear(connection)
+
+
+def leave(path: str, point: int) -> str:
+    """A process that takes the slot of one that is about to be closed leaves it clean.
+
+    Args:
+        path: The file.
+        point: The call of its close at which the first one is stopped.
+
+    Returns:
+        "early" when it was not out of the file yet, "late" when it had ended, else
+        "between".
+    """
+    broker, queue = open_queue(path, visibility_timeout=600)
+    queue.send("x")
+    broker.close()
+    first = Aside(_close_and_stop, path, point)
+    assert first.hear() == "closes"
+    end = time.monotonic() + PATIENCE_S
+    while not (stopped := is_stopped(first.pid)) and not first.connection.poll():
+        assert time.monotonic() < end, "neither stopped nor closed"
+        time.sleep(0.0005)
+    when = "late"
+    if stopped:
+        when = "between" if _take_and_close(path) else "early"
+    os.kill(first.pid, signal.SIGCONT)
+    first.say("over")
+    first.join()
+    return when
+
+
+def _take_and_close(path: str) -> bool:
+    """Hold a message at a close: it must come at once. False: the file is locked."""
+    plain = sqlite3.connect(path, timeout=0)
+    try:
+        owners = plain.execute("select count(*) from embq_owner").fetchone()[0]
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        plain.close()
+    if owners:
+        return False
+    for count in (1, 2):
+        try:
+            broker = embq.open(path, durability="normal", busy_timeout=1)
+        except errors.Busy:
+            return False
+        message = broker.queue("q").receive()
+        assert message is not None, "what was held at a close did not come at once"
+        assert message.receive_count == count
+        if count == 2:
+            message.ack()
+        broker.close()
+    return True
+
+
 def _watch(connection: Connection, path: str, seed: int) -> None:
     """Have the file open: the keeper looks for the dead."""
     stir(Path(path), seed)
@@ -364,7 +425,7 @@ def opening(path: str, seed: int) -> None:
         for table in ("embq_meta", "embq_channel", "embq_owner")
     ]
     plain.close()
-    assert counts == [1, 1, 0]
+    assert counts == [1, 1, 0], f"meta, channels, owners: {counts}"
     sound(Path(path))
 
 
@@ -387,7 +448,7 @@ def checkpoints(path: str, seed: int) -> int:
     Returns:
         The length of the WAL, at its longest.
     """
-    open_queue(path)[0].close()
+    open_queue(path, max_receives=1000)[0].close()
     writers = [Aside(_write_much, path, seed * 10 + n) for n in (1, 2)]
     rng = stir(Path(path), seed)
     broker, queue = open_queue(path)

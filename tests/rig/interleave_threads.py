@@ -108,8 +108,8 @@ class Crowd:
         self.threads = Together()
         self.names = iter(range(10**9))
         for verb in (
-            self.send, self.send_many, self.stage, self.receive, self.receive_many,
-            self.loop, self.once, self.look, self.flush, self.wait,
+            self.send, self.send_many, self.stage, self.stage_alone, self.receive,
+            self.receive_many, self.loop, self.once, self.look, self.flush, self.wait,
         ):  # fmt: skip
             self.threads.add(verb.__name__, self.until_closed, verb)
 
@@ -143,6 +143,13 @@ class Crowd:
         self.queue.send_nowait(name).result(PATIENCE_S)
         self.confirmed.append(name)
 
+    def stage_alone(self) -> None:
+        """Send without waiting: what was staged is stored by `close` at the latest."""
+        name = self.name()
+        self.queue.send_nowait(name)
+        self.confirmed.append(name)
+        self.over.wait(0.001)
+
     def settle(self, message: embq.Message | None, verb: str) -> None:
         """Settle what was received, if anything."""
         if message is None:
@@ -171,6 +178,7 @@ class Crowd:
                 break
             self.maybe.append(message.data)
             message.ack_nowait()
+            self.acked.append(message.data)
 
     def once(self) -> None:
         """Take at most once."""
