@@ -15,7 +15,7 @@ SECONDS = 42.0
 
 
 def test_chaos(tmp_path: Path) -> None:
-    """CASES 18, 19, 28, 30, 31, 50, 56: nothing lost, nothing twice, all counted."""
+    """CASES 18, 19, 28, 30, 31, 50 and 56: none lost, none twice, all counted."""
     seed = int(os.environ.get("EMBQ_SEED") or int.from_bytes(os.urandom(4)))
     where = f"EMBQ_SEED={seed}; histories in {tmp_path}"
     chaos = Chaos(tmp_path, seed)
@@ -45,7 +45,7 @@ def test_chaos(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grows", [None, *FLAT])
 def test_what_grows_is_found(grows: str | None) -> None:
-    """The judge of a soak finds each measure that grows, and only that."""
+    """CASE 59: the judge of a soak finds each measure that grows, and only that."""
     samples = []
     for number in range(100):
         samples.append(dict.fromkeys(FLAT, 10_000_000 + number % 7 * 10_000))
