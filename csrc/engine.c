@@ -282,6 +282,11 @@ static int broker_end(struct broker *b, char text[EMBQ_TEXT_SIZE]) {
     pthread_mutex_lock(&registry_mutex);
     int attached = e->attached;
     pthread_mutex_unlock(&registry_mutex);
+    /* What is staged from here on would come after the flush, and be lost. Test:
+     * test_interleavings.py, "close". */
+    pthread_mutex_lock(&e->mutex);
+    b->ending = 1;
+    pthread_mutex_unlock(&e->mutex);
     if (attached && !ATOMIC_LOAD(&e->failed)) {
         consumers_return(e, b);
         code = embq_flush((embq_ref)b, -1);

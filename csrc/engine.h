@@ -281,6 +281,7 @@ struct engine {
 struct broker {
     struct engine *engine;
     int full;
+    int ending; /* being closed: nothing more is staged */
     int closed;
     int busy_timeout_ms;
     int64_t disk_reserve; /* bytes; -1: the rule */

@@ -441,7 +441,7 @@ int64_t ring_call(struct engine *e, struct op *op) {
 int ring_stage(struct engine *e, struct op *op) {
     int code = 0;
     pthread_mutex_lock(&e->mutex);
-    if (op->broker->closed) {
+    if (op->broker->closed || (op->broker->ending && !op->seen)) {
         code = error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
     } else if (has_room(e, op)) {
         ring_put(e, op);

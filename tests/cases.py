@@ -77,7 +77,7 @@ TABLE = """
 26 | 7 | A foreign writer holds the lock for a minute: `Busy` in time, no busy loop
 27 | | A reader that never ends: the WAL is bounded, or reported
 28 | 1 | Another SQLite copy, or a plain `open()`, on the file: nothing lost
-29 | 1 | SQLite with the WAL-reset bug: guarded checkpoints | a test
+29 | 1 | SQLite with the WAL-reset bug: guarded checkpoints
 # Life of a process
 30 | 2 | fork, multiprocessing, preloading servers: no loss, no duplicate
 31 | 1 | Fork in another thread's transaction: it commits once, in the parent
@@ -112,8 +112,8 @@ TABLE = """
 55 | 5 | A handler that always fails: dead letters after `max_receives`, with the error
 56 | 5 | A handler that kills its process: the dead-letter queue holds it and only it
 57 | | A queue nobody reads: bounds and policies hold | bounds
-58 | 7 | 64 threads in 8 processes at full durability: fair, no `Busy` | a test
-59 | | A long soak: file, WAL, descriptors, memory flat | a test
+58 | 7 | 64 threads in 8 processes at full durability: fair, no `Busy`
+59 | | A long soak: file, WAL, descriptors, memory flat
 60 | 8 | `secure_delete=True`: no trace; no payload in logs, errors | `secure_delete`
 """
 

@@ -1,4 +1,4 @@
-"""CASE 29, the WAL-reset bug of SQLite 3.7.0 to 3.51.2: a checkpoint meets a writer.
+"""The WAL-reset bug of SQLite 3.7.0 to 3.51.2: a checkpoint meets a writer.
 
 A checkpoint that finds everything done reads the WAL-index header. Before it reads how
 much is done, a writer starts the WAL over. So the checkpoint sees nothing done of the
@@ -45,7 +45,7 @@ def bug() -> None:
 
 
 def test_plain_connections_lose_pages(path: Path, bug: None) -> None:
-    """An unguarded checkpoint and a writer lose what was committed: this is the bug."""
+    """CASE 29: an unguarded checkpoint and a writer lose what was committed."""
     windows, _, harm = run("plain", path)
     assert windows == 1
     assert harm, "nothing was lost: is this SQLite fixed?"
@@ -60,7 +60,7 @@ def test_a_guard_without_its_lock_loses_pages(path: Path, bug: None) -> None:
 
 @pytest.mark.parametrize("kind", ["held", "late"])
 def test_the_guard(path: Path, kind: str) -> None:
-    """A checkpoint beside writers is harmless: behind a read transaction it is begun.
+    """CASE 29: begun behind a read transaction a checkpoint is harmless.
 
     "held": while that stands, others bring the whole WAL into the database and write.
     "late": they bring it there just before, so that the transaction reads none of the
@@ -72,7 +72,7 @@ def test_the_guard(path: Path, kind: str) -> None:
 
 
 def test_the_last_of_the_wal(path: Path) -> None:
-    """The checkpoint that lets the WAL start over has the write lock: nobody writes."""
+    """CASE 29: the one that lets the WAL start over has the write lock."""
     windows, refused, harm = run("last", path)
     assert windows >= 1, "the schedule was not met"
     assert refused, "a writer came in between"

@@ -43,6 +43,9 @@ class Drain:
                 dead_letter=None if name == ONCE else f"{name}.dead",
             )
             self.count(queue)
+        for name in self.broker.queues():
+            if name.endswith(".dead"):
+                self.count(self.broker.queue(name))
         self.broker.close()
 
     def drain(self) -> None:

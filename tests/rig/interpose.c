@@ -70,6 +70,7 @@ static char boot_id[4096];   /* the file to read in place of BOOT_ID */
 static char paths[FDS][256]; /* by descriptor; empty: not watched */
 static struct {
     uintptr_t from, to;
+    int ours; /* the core's, not SQLite's */
 } ranges[RANGES];
 static int range_count;
 static int log_fd = -1;
@@ -91,6 +92,15 @@ static int from_core(void *address) {
     for (int i = 0; i < range_count; i++)
         if ((uintptr_t)address >= ranges[i].from && (uintptr_t)address < ranges[i].to)
             return 1;
+    return 0;
+}
+
+/* SQLite has mutexes around every allocation; those are no steps of ours. */
+static int mutex_counts(void *address) {
+    if (!stir.on && !(plan.calls & MUTEX)) return 0;
+    for (int i = 0; i < range_count; i++)
+        if ((uintptr_t)address >= ranges[i].from && (uintptr_t)address < ranges[i].to)
+            return ranges[i].ours;
     return 0;
 }
 
@@ -403,7 +413,7 @@ PUBLIC long syscall(long number, ...) {
 PUBLIC int pthread_mutex_lock(pthread_mutex_t *mutex) {
     static int (*real)(pthread_mutex_t *);
     if (!real) real = NEXT(pthread_mutex_lock);
-    if (stir.on && from_core(__builtin_return_address(0))) met(MUTEX);
+    if (mutex_counts(__builtin_return_address(0))) met(MUTEX);
     return real(mutex);
 }
 
@@ -411,7 +421,7 @@ PUBLIC int pthread_mutex_unlock(pthread_mutex_t *mutex) {
     static int (*real)(pthread_mutex_t *);
     if (!real) real = NEXT(pthread_mutex_unlock);
     int result = real(mutex);
-    if (stir.on && from_core(__builtin_return_address(0))) met(MUTEX);
+    if (mutex_counts(__builtin_return_address(0))) met(MUTEX);
     return result;
 }
 
@@ -472,6 +482,7 @@ static int look_at_library(struct dl_phdr_info *info, size_t size, void *unused)
         if (part->p_type != PT_LOAD || !(part->p_flags & PF_X)) continue;
         ranges[range_count].from = info->dlpi_addr + part->p_vaddr;
         ranges[range_count].to = info->dlpi_addr + part->p_vaddr + part->p_memsz;
+        ranges[range_count].ours = strstr(info->dlpi_name, "/_core.") != NULL;
         range_count++;
     }
     return 0;
