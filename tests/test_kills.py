@@ -188,3 +188,26 @@ def test_a_death_is_believed_at_the_second_look(path: Path, children: Children) 
         child.kill()
         wait_until(lambda: queue.stats()["in_flight"] == 0, "nobody noticed the death")
         assert time.monotonic() - begun > 0.45, "a look is no proof"
+
+
+def test_a_death_with_many_leases(path: Path, children: Children) -> None:
+    """All that a dead process held comes back soon, in however many steps."""
+    count = 300  # each with a lease of its own
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q", visibility_timeout=100_000)
+        queue.send_many(list(range(count)))
+        child = children.start(
+            """
+            import os, signal, sys, embq
+            queue = embq.open(sys.argv[1], durability="normal").queue("q")
+            held = []
+            while message := queue.receive():
+                held.append(message)
+            os.kill(os.getpid(), signal.SIGKILL)
+            """,
+            path,
+        )
+        child.wait(60)
+        assert queue.stats()["in_flight"] >= count - 1
+        wait_until(lambda: queue.stats()["in_flight"] == 0, "leases of the dead remain")
+        assert queue.stats()["ready"] == count

@@ -17,7 +17,8 @@
 #define EACH 300 /* messages of each sender */
 #define BATCH 8
 #define RESTS 6   /* as many as forks */
-#define CLOSES 60 /* under load */
+#define CLOSES 50 /* under load ... */
+#define CALLERS 3 /* of so many senders and receivers */
 
 static const char *path;
 static embq_ref normal, full;
@@ -326,15 +327,12 @@ static void everything_at_once(void) {
 static void close_under_load(void) {
     embq_ref closing;
     CHECK(embq_open(path, EMBQ_OPEN_FULL, 30000, -1, &closing) == 0);
-    pthread_t threads[] = {
-        start(send_until_closed, &closing),
-        start(send_until_closed, &closing),
-        start(wait_until_closed, &closing),
-        start(wait_until_closed, &closing),
-    };
+    pthread_t threads[2 * CALLERS];
+    for (int i = 0; i < 2 * CALLERS; i++)
+        threads[i] = start(i % 2 ? send_until_closed : wait_until_closed, &closing);
     usleep(4000);
     CHECK(embq_close(closing) == 0);
-    join(threads, sizeof threads / sizeof *threads);
+    join(threads, 2 * CALLERS);
     embq_broker_free(closing);
 }
 

@@ -92,6 +92,7 @@ MUTANTS = [
             "    if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 &&",
             "    if (0 &&",
         ),
+        tries=3,
     ),
     mutant(
         "The token of a receipt is not looked at",

@@ -38,6 +38,7 @@ MUTANTS = [
             "    if (errno == EWOULDBLOCK) return 0;",
             "    if (errno == EWOULDBLOCK) return 1;",
         ),
+        tries=3,
     ),
     mutant(
         "There is no guard",
@@ -257,12 +258,14 @@ MUTANTS = [
         "7, CASE 32",
         "test_c.py::test_c[test_threads-asan]",
         (RING, "            if (op->word == WORD_LEAD) e->leading = 0;\n", ""),
+        tries=3,
     ),
     mutant(
         "A wait that close() ends looks like one in which nothing came",
         "CASE 32",
         "test_c.py::test_c[test_threads-asan]",
         (RING, "    if (may_wait && op->broker->closed)\n", "    if (0)\n"),
+        tries=3,
     ),
     mutant(
         "A field is read beside its writer",
@@ -273,5 +276,6 @@ MUTANTS = [
             "most = ATOMIC_LOAD(&op->next_due_us) - start;",
             "most = op->next_due_us - start;",
         ),
+        tries=3,
     ),
 ]

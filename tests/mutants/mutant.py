@@ -36,7 +36,9 @@ class Mutant:
         breaks: The promise of ARCHITECTURE.md or the cases that it breaks.
         test: The pytest node that fails, and passes without it.
         edits: How it is planted.
-        hangs: Whether the test, found guilty, never ends instead of failing.
+        hangs: Whether the test then never ends instead of failing.
+        tries: How often the test is run before it is given up: more than once where
+            threads must meet by chance.
     """
 
     what: str
@@ -44,10 +46,17 @@ class Mutant:
     test: str
     edits: tuple[Edit, ...]
     hangs: bool = False
+    tries: int = 1
 
 
 def mutant(
-    what: str, breaks: str, test: str, *edits: tuple[str, str, str], hangs: bool = False
+    what: str,
+    breaks: str,
+    test: str,
+    *edits: tuple[str, str, str],
+    hangs: bool = False,
+    tries: int = 1,
 ) -> Mutant:
     """Make one; an edit is (file, old text, new text)."""
-    return Mutant(what, breaks, f"tests/{test}", tuple(Edit(*e) for e in edits), hangs)
+    made = tuple(Edit(*edit) for edit in edits)
+    return Mutant(what, breaks, f"tests/{test}", made, hangs, tries)

@@ -26,13 +26,19 @@ from xml.etree import ElementTree as ET
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import breaking
 import delivering
 import living
 import storing
 from mutant import Mutant
 from tree import Tree
 
-MUTANTS: list[Mutant] = [*storing.MUTANTS, *delivering.MUTANTS, *living.MUTANTS]
+MUTANTS: list[Mutant] = [
+    *storing.MUTANTS,
+    *delivering.MUTANTS,
+    *living.MUTANTS,
+    *breaking.MUTANTS,
+]
 JOBS = 2
 LIMIT_S = 60.0
 HANG_S = 15.0  # what hangs by its table is given no longer
@@ -104,8 +110,12 @@ def hunt(mutant: Mutant, number: int, trees: SimpleQueue[Tree], sound: Tree) -> 
     try:
         tree.plant(mutant)
         limit_s = HANG_S if mutant.hangs else LIMIT_S
-        code, report = pytest(tree, f"{os.getpid()}-{number}", limit_s, mutant.test)
-        found, text = judge(mutant, code, report)
+        found, text = False, ""
+        for _ in range(mutant.tries):
+            code, report = pytest(tree, f"{os.getpid()}-{number}", limit_s, mutant.test)
+            found, text = judge(mutant, code, report)
+            if found:
+                break
     except RuntimeError as error:
         found, text = False, str(error)
     finally:

@@ -1,0 +1,118 @@
+"""Planted bugs of bad days: power cuts, kills, failing calls, damaged and old files.
+
+What the rig finds: crash images, the kill sweep, fault loops, the corpus, schedules.
+"""
+
+from __future__ import annotations
+
+from mutant import mutant
+
+LEAD, ENGINE, CHECKPOINT = "csrc/lead.c", "csrc/engine.c", "csrc/checkpoint.c"
+IMAGES, FAULTS = "test_crash_images.py::test_power_is_cut", "test_faults.py"
+
+MUTANTS = [
+    mutant(
+        "A checkpoint beside writers holds no read transaction",
+        "1, CASE 29",
+        "test_wal_reset.py::test_the_guard[held]",
+        (CHECKPOINT, "select schema_version\\nfrom embq_meta", "select 1"),
+    ),
+    mutant(
+        "A sync confirms what was committed while it ran",
+        "1, CASE 20",
+        f"{IMAGES}[threads]",
+        (
+            LEAD,
+            """\
+    pthread_mutex_lock(&e->mutex);
+    LIST_EACH (op, &e->unsynced) op_move(op, &synced, PLACE_UNSYNCED);
+    pthread_mutex_unlock(&e->mutex);
+    int failed = wal_sync(e->wal_fd) ? errno : 0;
+    pthread_mutex_lock(&e->mutex);
+""",
+            """\
+    int failed = wal_sync(e->wal_fd) ? errno : 0;
+    pthread_mutex_lock(&e->mutex);
+    LIST_EACH (op, &e->unsynced) op_move(op, &synced, PLACE_UNSYNCED);
+""",
+        ),
+        tries=3,
+    ),
+    mutant(
+        "The jump of a new boot may be forgotten again",
+        "1, CASE 20",
+        f"{IMAGES}[reboot]",
+        (ENGINE, "    op->full = kind == OP_REGISTER;\n", ""),
+    ),
+    mutant(
+        "A new channel at normal may be forgotten with its numbers",
+        "1, CASE 20",
+        f"{IMAGES}[fresh]",
+        (
+            "csrc/channel.c",
+            "    if (id > ATOMIC_LOAD(&e->channels_certain)) op->full = 1;\n",
+            "",
+        ),
+    ),
+    mutant(
+        "The tables are made one by one, each in a transaction of its own",
+        "1, CASE 4",
+        "test_kill_sweep.py::test_killed_at_every_call[open_new]",
+        ("embq/_schema.py", 'connection.execute("begin immediate")', "pass"),
+        ("embq/_schema.py", '        connection.execute("commit")\n', ""),
+    ),
+    mutant(
+        "The row of a dead process goes before the last of its leases",
+        "7, CASE 17",
+        "test_kills.py::test_a_death_with_many_leases",
+        (
+            "csrc/owner.c",
+            "    if (more != 0) return more;",
+            "    if (more < 0) return more;",
+        ),
+    ),
+    mutant(
+        "An interrupted fdatasync has failed",
+        "8, CASE 22",
+        f"{FAULTS}::test_a_storm_of_interruptions[['fsync']-1]",
+        (LEAD, "    } while (result && errno == EINTR);", "    } while (0);"),
+    ),
+    mutant(
+        "After a failed fsync the WAL is not started over while nobody writes",
+        "1, CASE 21",
+        f"{FAULTS}::test_no_full_send_is_confirmed[once-alone]",
+        (
+            CHECKPOINT,
+            "(&e->sync_failed) && pending_bytes(e) == 0) {",
+            "(&e->sync_failed) < 0) {",
+        ),
+    ),
+    mutant(
+        "close() tells nothing of what it could not store",
+        "8, CASE 21",
+        f"{FAULTS}::test_close_tells_what_failed[pwrite]",
+        (ENGINE, "    if (code == 0 && (code = unawaited_take(b)) < 0)", "    if (0)"),
+    ),
+    mutant(
+        "A send with a time limit makes the sync for all, however slow",
+        "CASE 25",
+        f"{FAULTS}::test_a_sync_of_two_seconds",
+        ("csrc/ring.c", "    if (role == WORD_SYNC && op->timed) return 0;\n", ""),
+    ),
+    mutant(
+        "A lack of memory is taken for damage",
+        "8, CASE 24",
+        f"{FAULTS}::test_the_nth_call_fails[malloc-ENOMEM-once]",
+        ("csrc/error.c", "    case SQLITE_NOMEM: return EMBQ_NO_MEMORY;\n", ""),
+    ),
+    mutant(
+        "A damaged file passes for an empty one",
+        "8, CASE 6",
+        "test_fuzz.py::test_corpus[database]",
+        (
+            "csrc/claim.c",
+            "        return storage_corrupt(k->e);\n    return 0;\n",
+            "        return 0;\n    return 0;\n",
+        ),
+    ),
+]
