@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,31 @@ def test_a_message_that_is_no_text_harms_no_other(clock: ClockFile, path: Path) 
         assert sorted(seen) == [0, 2, 3]
         assert failures
     _native.use_clock(None)
+
+
+ENDLESS = "with recursive n(i) as (select 1 union all select i + 1 from n) select"
+TRAPS = {
+    "a view": f"""
+        create view _sqlite_migrations as {ENDLESS}
+        i as id, 'embq' as migration_set, i as name, i as applied_at from n
+        where i < 0
+    """,
+    "a trigger": f"""
+        create trigger t after insert on _sqlite_migrations begin
+        insert into _sqlite_migrations(id) {ENDLESS} i from n where i < 0; end
+    """,
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS.keys())
+def test_no_trap_in_the_list_of_migrations(path: Path, trap: str) -> None:
+    """A view in its place, or a trigger on it, is `Corrupt`: neither is ever run."""
+    with closing(sqlite3.connect(path)) as connection:
+        if "create view" not in trap:
+            connection.execute("create table _sqlite_migrations(id, migration_set)")
+        connection.execute(trap)
+    with pytest.raises(errors.Corrupt):
+        embq.open(path).ping()
 
 
 @pytest.mark.parametrize("body", [None, 7, "text"])
