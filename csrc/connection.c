@@ -84,15 +84,14 @@ static int is_wal(sqlite3 *db) {
 
 /* Another process may be opening, recovering or closing the file this very moment. */
 static int schema_wait(sqlite3 *db, const char *path, int timeout_ms) {
-    int code = EMBQ_BUSY;
     int64_t end = clock_real_us() + timeout_ms * 1000LL;
-    while (code == EMBQ_BUSY && clock_real_us() < end) {
-        code = schema_check(db, path);
+    for (;;) {
+        int code = schema_check(db, path);
         if (code == 0 && !is_wal(db))
             code = error_set(EMBQ_BUSY, "%s: it could not be set to WAL mode", path);
-        if (code == EMBQ_BUSY) usleep(1000);
+        if (code != EMBQ_BUSY || clock_real_us() >= end) return code;
+        usleep(1000);
     }
-    return code;
 }
 
 int connections_open(struct engine *e) {

@@ -25,6 +25,9 @@
 #define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
 /* At a new boot, or in a copy of the file. */
 #define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20)
+/* SQLite stores no row above 1,000,000,000 bytes unless it is built so; what is left is
+ * for the history of a dead letter. */
+#define EMBQ_STORED_MAX ((int64_t)999000000)
 /* 100 years: with them a deadline still has room for the random part of a run's id. */
 #define EMBQ_DURATION_MAX_MS ((int64_t)36525 * 86400000)
 /* Of a counter in the file: sums of them stay in an int64. */

@@ -276,6 +276,7 @@ int life_lock(int fd, int64_t slot) {
 }
 
 int life_probe(int fd, int64_t slot) {
+    if (slot < 1 || slot >= LIFE_SLOT_MAX) return 0;
 #ifdef F_OFD_GETLK
     struct flock lock = {.l_type = F_WRLCK,
                          .l_whence = SEEK_SET,

@@ -46,8 +46,10 @@ int directory_sync(const char *path);
 int gate_enter(int fd, int wait);
 void gate_leave(int fd);
 
+#define LIFE_SLOT_MAX 65536
 int life_lock(int fd, int64_t slot);
-/* Whether the process in `slot` is alive. Not for the own slot. */
+/* Whether the process in `slot` is alive. Not for the own slot. A number that is no
+ * slot is nobody's. */
 int life_probe(int fd, int64_t slot);
 
 /* Whether the -wal behind `fd` has lost its name. */

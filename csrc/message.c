@@ -49,9 +49,10 @@ static int item_read(struct unpacker *u, struct slice *body, struct slice *field
 /* Headers and the other fields count towards the limit: they are stored beside the
  * body. */
 static int size_check(size_t body, size_t fields, int64_t max_body) {
+    if (max_body > EMBQ_STORED_MAX) max_body = EMBQ_STORED_MAX;
     if ((int64_t)(body + fields) <= max_body) return 0;
     return error_set(EMBQ_MESSAGE_TOO_LARGE,
-                     "a body and fields of %zu bytes; the queue's max_body is %lld",
+                     "a body and fields of %zu bytes; the queue takes %lld",
                      body + fields, (long long)max_body);
 }
 

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #define BOOT_ID_SIZE 40
-#define SLOT_MAX 65536
 #define ABSENT_US 500000 /* a death is believed when seen twice, so far apart */
 
 static void boot_id_read(char *id) {
@@ -65,9 +64,9 @@ int64_t owner_register(struct engine *e) {
     while (statement_step(e, s) > 0)
         if (sq.column_int64(s, 0) == slot) slot++;
     if (e->storage_error) return -1;
-    if (slot >= SLOT_MAX)
+    if (slot >= LIFE_SLOT_MAX)
         return error_set(EMBQ_LIMIT_REACHED, "%s: %d processes have it open", e->path,
-                         SLOT_MAX);
+                         LIFE_SLOT_MAX);
     int code = life_lock(e->life_fd, slot);
     if (code < 0) return code;
     if (statement_do(e, ST_OWNER_INSERT, 0, INTS(slot, getpid(), clock_wall_ms())) < 0)

@@ -82,6 +82,9 @@ _buffer = _ffi.buffer
 _BYTES = _ffi.typeof("embq_bytes *")
 _decode_messages: Callable[[Any], list[Message]]
 _decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
+# What decoding raises for what embq did not write.
+_NO_TEXT = (msgspec.DecodeError, UnicodeDecodeError)
+_BAD_MESSAGE = "a field of a message in the file is no text"
 
 
 # ---- times and failures ----
@@ -299,12 +302,17 @@ def claim(
         while code == INTERRUPTED:
             code = _resume()
         if code > 0:
-            messages = _decode_messages(_buffer(out.data, out.size))
+            try:
+                messages = _decode_messages(_buffer(out.data, out.size))
+            except _NO_TEXT:
+                # Its lease stays: when that ends it comes alone, and harms no others.
+                raise errors.Corrupt(_BAD_MESSAGE) from None
         _free(out)
     except BaseException:
         _abandon()
         if not messages and out.size:
-            messages = _decode_messages(_buffer(out.data, out.size))
+            with contextlib.suppress(*_NO_TEXT):
+                messages = _decode_messages(_buffer(out.data, out.size))
         if messages and not flags & AUTO_ACK:
             give_back(broker, channel, messages)
         _free(out)
@@ -369,7 +377,11 @@ def stats(broker: int, channel: int) -> dict[str, Any]:
 def queues(broker: int) -> list[tuple[int, str]]:
     """List all queues, as pairs of channel and name."""
     _, packed = _fetch(_lib.embq_queues, broker)
-    return msgspec.msgpack.decode(packed, type=list[tuple[int, str]])
+    try:
+        return msgspec.msgpack.decode(packed, type=list[tuple[int, str]])
+    except _NO_TEXT:
+        msg = "the name of a queue in the file is no text"
+        raise errors.Corrupt(msg) from None
 
 
 # ---- tickets ----
@@ -429,6 +441,10 @@ def consumer_next(consumer: int, wait: int) -> list[Message]:
         if not code:
             code = _run(_lib.embq_consumer_next, consumer, wait, out)
         return _decode_messages(_buffer(out.data, out.size)) if code else []
+    except _NO_TEXT:
+        while _take(consumer) > 0:
+            pass  # not given back, see claim()
+        raise errors.Corrupt(_BAD_MESSAGE) from None
     finally:
         _free(out)
 

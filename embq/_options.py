@@ -10,7 +10,7 @@ import msgspec
 
 from embq import _native
 from embq._codec import CODECS, pack
-from embq.errors import ConfigMismatch, InvalidArgument
+from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
 from embq.messages import Backoff
 
 MAX_NAME = 255  # bytes of UTF-8
@@ -61,8 +61,20 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
 
     @classmethod
     def decode(cls, packed: bytes) -> Self:
-        """Read the options that C found in the file."""
-        return msgspec.msgpack.decode(packed, type=cls)
+        """Read the options that C found in the file.
+
+        Raises:
+            Corrupt: They are none of ours.
+        """
+        try:
+            options = msgspec.msgpack.decode(packed, type=cls)
+        except ValueError:
+            msg = "the options of a queue are not text"
+            raise Corrupt(msg) from None
+        if options.codec not in CODECS:
+            msg = f"a queue has the codec {options.codec!r}, which there is not"
+            raise Corrupt(msg)
+        return options
 
     def encode(self) -> bytes:
         """Write the options for C."""

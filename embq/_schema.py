@@ -20,7 +20,7 @@ from typing import Any
 from sqlite_utils import Database, Migrations
 
 from embq import _native, _schema_sql, _sqlite
-from embq.errors import Busy, NoMemory
+from embq.errors import Busy, Corrupt, NoMemory
 
 # Set for a new file only, before anything is in it. ARCHITECTURE.md has the
 # page sizes that were measured.
@@ -28,6 +28,11 @@ _NEW_FILE = (
     "pragma page_size = 4096",
     "pragma auto_vacuum = incremental",
 )
+_TRAPS = """
+select count(*)
+from sqlite_master
+where tbl_name = ? collate nocase and type in ('view', 'trigger')
+"""
 _PAUSE = 0.01  # seconds between two looks at a lock that SQLite will not wait for
 
 migrations = Migrations("embq")
@@ -103,6 +108,7 @@ def _apply(connection: Any) -> None:
     db = Database(connection, execute_plugins=False)
     connection.execute("begin immediate")
     try:
+        _refuse_traps(connection)
         # Looked at again under the lock: another process may have been here first.
         if not _is_newer(db) and migrations.pending(db):
             migrations.apply(db)
@@ -114,6 +120,18 @@ def _apply(connection: Any) -> None:
         if connection.in_transaction:
             connection.execute("rollback")
         raise
+
+
+def _refuse_traps(connection: Any) -> None:
+    """Refuse a file whose list of migrations is a view or has triggers.
+
+    They could do anything, and need have no end. What embq itself writes later is safe
+    from them, see `csrc/connection.c`.
+    """
+    traps = connection.execute(_TRAPS, (migrations.migrations_table,)).fetchone()[0]
+    if traps:
+        msg = f"the table {migrations.migrations_table} is a view or has triggers"
+        raise Corrupt(msg)
 
 
 def _is_newer(db: Database) -> bool:

@@ -15,12 +15,28 @@ from typing import Any, Self
 
 import msgspec
 
-from embq.errors import LeaseLost
+from embq.errors import Corrupt, LeaseLost
 
 _Kind = type[BaseException]  # in Message, `type` is a field
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_ATTRIBUTES: dict[str, Any] = {}
-_decode_json = msgspec.json.decode
+
+
+class _Attributes(msgspec.Struct):
+    """What a sender seldom gives, as it stands in the file."""
+
+    headers: dict[str, Any] | None = None
+    version: int | str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+
+
+def _from_file(text: str | None, kind: Any, what: str) -> Any:
+    """Decode JSON that embq wrote: anything else is damage."""
+    try:
+        return msgspec.json.decode(text or "null", type=kind)
+    except (ValueError, RecursionError):
+        msg = f"the {what} of a message are not what embq writes"
+        raise Corrupt(msg) from None  # what it says may quote a value
 
 
 class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
@@ -55,7 +71,7 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
     _home: Any = None  # an embq._settler.Settler
     _settled: bool = False
     _data: Any = msgspec.UNSET
-    _parsed: Any = None
+    _parsed: _Attributes | None = None
 
     @property
     def data(self) -> Any:
@@ -70,32 +86,37 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
 
     @property
     def timestamp(self) -> datetime:
-        """When it was sent: an aware datetime in UTC, to the millisecond."""
-        return _EPOCH + timedelta(milliseconds=self._sent_at_ms)
+        """When it was sent: an aware datetime in UTC, to the millisecond.
+
+        Raises:
+            Corrupt: The file says a time that no calendar has.
+        """
+        try:
+            return _EPOCH + timedelta(milliseconds=self._sent_at_ms)
+        except OverflowError:
+            msg = f"a message sent {self._sent_at_ms} ms after 1970"
+            raise Corrupt(msg) from None
 
     @property
     def headers(self) -> dict[str, Any]:
         """The headers given to `send`; empty when there were none."""
-        headers: dict[str, Any] = self._attribute("headers") or {}
+        headers: dict[str, Any] = self._extras().headers or {}
         return headers
 
     @property
     def version(self) -> int | str | None:
         """The version of the data's form, as the sender gave it."""
-        version: int | str | None = self._attribute("version")
-        return version
+        return self._extras().version
 
     @property
     def correlation_id(self) -> str | None:
         """What this message answers or belongs to (AMQP)."""
-        correlation_id: str | None = self._attribute("correlation_id")
-        return correlation_id
+        return self._extras().correlation_id
 
     @property
     def reply_to(self) -> str | None:
         """Where the sender wants an answer (AMQP)."""
-        reply_to: str | None = self._attribute("reply_to")
-        return reply_to
+        return self._extras().reply_to
 
     @property
     def retry_count(self) -> int:
@@ -109,7 +130,10 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         Each has "queue", "reason" ("rejected" or "max_receives"), "error",
         "receive_count", and "first_at" and "last_at" in ms since the epoch.
         """
-        return list(_decode_json(self._history)) if self._history else []
+        kind = list[dict[str, Any]] | None
+        history: list[dict[str, Any]] | None
+        history = _from_file(self._history, kind, "history")
+        return history or []
 
     @property
     def queue(self) -> str:
@@ -214,11 +238,11 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
             raise
         self._settled = True
 
-    def _attribute(self, name: str) -> Any:
+    def _extras(self) -> _Attributes:
         if self._parsed is None:
-            text = self._attributes
-            self._parsed = _decode_json(text) if text else _NO_ATTRIBUTES
-        return self._parsed.get(name)
+            found = _from_file(self._attributes, _Attributes | None, "attributes")
+            self._parsed = found or _Attributes()
+        return self._parsed
 
     def __enter__(self) -> Self:
         return self
@@ -239,7 +263,11 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
             self.nack(error=f"{type(error).__name__}: {error}")
 
     def __del__(self) -> None:
-        if self._home is not None and not self._settled:
+        try:
+            handed_out = self._home is not None
+        except AttributeError:  # its decoding failed half-way
+            return
+        if handed_out and not self._settled:
             warnings.warn(
                 f"{self!r} was collected unsettled; call ack(), nack() or reject()",
                 ResourceWarning,

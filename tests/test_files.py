@@ -246,3 +246,10 @@ def reboot(path: Path) -> None:
     connection = sqlite3.connect(path)
     with closing(connection), connection:
         connection.execute("update embq_meta set boot_id = printf('%036d', 1)")
+
+
+def test_a_busy_timeout_of_nothing(path: Path) -> None:
+    """`busy_timeout=0` waits for nobody, and opens a file that nobody else has."""
+    for _ in range(2):  # new, and there
+        with embq.open(path, busy_timeout=0) as broker:
+            assert broker.queue("q").send(1).id

@@ -3,6 +3,7 @@
  *     test_queue FILE      an empty embq file, made by the caller
  */
 #include "batch.h"
+#include "store.h"
 
 #include <pthread.h>
 #include <sys/stat.h>
@@ -50,6 +51,10 @@ static void refusals(void) {
     CHECK(embq_send(broker, 77, "x", 1, "", 0, -1) == EMBQ_NOT_FOUND);
     CHECK(embq_send_many(broker, channel, "\x92\xc4\x01x", 4, -1) ==
           EMBQ_INVALID_ARGUMENT);
+    /* More than SQLite stores, whatever the queue allows; its bytes are not looked at.
+     */
+    struct op huge = {.kind = OP_SEND, .size = 1000000000};
+    CHECK(message_validate(&huge, INT32_MAX) == EMBQ_MESSAGE_TOO_LARGE);
     CHECK(embq_depth(broker, channel) == 0);
     memset(big, 0x5a, EMBQ_RECEIPT_SIZE);
     CHECK(settle(EMBQ_ACK, big, 1) == EMBQ_INVALID_RECEIPT);

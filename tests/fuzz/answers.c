@@ -2,6 +2,11 @@
  * can be read to their last byte. */
 #include "fuzz.h"
 
+int64_t resumed(int64_t code) {
+    while (code == EMBQ_INTERRUPTED) code = embq_resume();
+    return code;
+}
+
 int code_is_typed(int64_t code) {
     switch (code) {
     case EMBQ_INVALID_ARGUMENT:

@@ -28,6 +28,7 @@ static void boundary_prepare(void) {
 }
 
 int64_t checked(int64_t code) {
+    code = resumed(code);
     CHECK(code_is_typed(code));
     CHECK(code != EMBQ_CORRUPT && code != EMBQ_NOT_AN_EMBQ_FILE);
     return code;
@@ -67,7 +68,7 @@ int64_t total_of(int broker) {
     embq_ref b = boundary.brokers[broker];
     embq_bytes names = {0};
     int64_t total = 0;
-    if (embq_ping(b, 5000) < 0 || embq_queues(b, &names) < 0) return -1;
+    if (resumed(embq_ping(b, 5000)) < 0 || embq_queues(b, &names) < 0) return -1;
     struct unpacker u = unpack_from(names.data, (size_t)names.size);
     for (uint32_t left = unpack_array(&u); left; left--) {
         CHECK(unpack_array(&u) == 2);

@@ -121,7 +121,7 @@ static void send(int which, struct slice bytes, const struct record *r, int many
         code = embq_send(b, channel, bytes.data, bytes.size, packed.data, packed.size,
                          timeout_of(r));
     }
-    checked(code);
+    code = checked(code);
     int64_t after = total_of(which);
     if (before >= 0 && after >= 0 && code != EMBQ_COMMIT_UNCERTAIN)
         CHECK(after - before == (code < 0 ? 0 : count));
@@ -146,7 +146,7 @@ static void ticket(const struct record *r) {
     if (!t->ref) return;
     int64_t code =
         r->c & 1 ? embq_ticket_wait(t->ref, r->c & 3) : embq_ticket_result(t->ref);
-    if (code != EMBQ_NOT_YET) checked(code);
+    if (code != EMBQ_NOT_YET && code != EMBQ_INTERRUPTED) checked(code);
     if (r->c & 4) embq_ticket_free(t->ref), t->ref = 0;
 }
 
@@ -156,7 +156,7 @@ static void claim(embq_ref b, const struct record *r) {
     int limit = r->n & 1 ? 1 + r->b % 16 : int_of(r->b, r->v);
     int code = embq_claim(b, channel, limit, r->c >> 6 & 1, r->c & 0x3f, &batch);
     while (code == EMBQ_INTERRUPTED) code = (int)embq_resume();
-    checked(code);
+    code = (int)checked(code);
     CHECK((code > 0) == (batch.size > 5));
     batch_note(&batch, code, channel);
     embq_bytes_free(&batch);
@@ -238,8 +238,7 @@ static void consumer_next(struct consumer_slot *c, const struct record *r) {
     CHECK(code >= 0);
     if (!code) code = embq_consumer_next(c->ref, r->c & 1, &batch);
     while (code == EMBQ_INTERRUPTED) code = (int)embq_resume();
-    checked(code);
-    batch_note(&batch, code, c->channel);
+    batch_note(&batch, checked(code), c->channel);
     embq_bytes_free(&batch);
 }
 

@@ -91,6 +91,8 @@ void clocks_move(int64_t by_ms);
 
 /* ---- answers.c: what every call of any target is held to ---- */
 
+/* The outcome of a call after signals: libFuzzer's own clock sends some. */
+int64_t resumed(int64_t code);
 /* One of the codes that embq_api.h allows to reach a user: none of those that only
  * _native understands, and nothing undefined. */
 int code_is_typed(int64_t code);
