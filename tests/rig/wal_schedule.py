@@ -167,6 +167,8 @@ class Keeper:
             self.end()
         elif flags & LOCK and self.kind in ("held", "void") and not self.writing:
             self.complete_alone()
+        elif self.kind == "last" and flags & UNLOCK and not self.writing:
+            self.application.write(FEW)  # so that the last one has something to do
         elif flags & LOCK and self.kind == "last" and self.writing:
             self.application.complete()
 
