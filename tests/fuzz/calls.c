@@ -283,7 +283,8 @@ static void resume_all(void) {
     embq_bytes_free(&interrupted);
 }
 
-/* A claim that waits, and a signal meanwhile: resumed, abandoned, or left for later. */
+/* A claim that waits, and a signal meanwhile: resumed, abandoned, or left for later.
+ * One that acks as it takes is not left: it would take what a later call counts. */
 static void interrupt(embq_ref b, const struct record *r) {
     struct itimerspec soon = {.it_value = {0, 1000 * (1 + r->b)}};
     pending_end();
@@ -296,7 +297,7 @@ static void interrupt(embq_ref b, const struct record *r) {
         return;
     }
     if (r->c & 2) resume_all();
-    else if (r->c & 4) embq_abandon();
+    else if (r->c & 5) embq_abandon();
 }
 
 /* ---- by the record's kind ---- */
