@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from embq import errors
 
 STAGED = 1000
 BUSY_ROUNDS = 20
+# A receiver that nobody wakes looks by itself within a second: of some rounds the
+# fastest tells a wake-up from that, whatever else the machine does.
+ROUNDS = 4
+AT_ONCE_S = 0.3
 
 
 class Caller(threading.Thread):
@@ -75,22 +80,25 @@ def test_use_after_close(path: Path) -> None:
 @pytest.mark.parametrize("kind", ["receive", "receive_many", "messages"])
 def test_close_wakes_blocked_receivers(path: Path, kind: str) -> None:
     """CASE 32: receivers that wait for ever end with `Closed` at once."""
-    broker = embq.open(path)
-    queue = broker.queue("q")
-    calls = {
-        "receive": lambda: queue.receive(wait=None),
-        "receive_many": lambda: queue.receive_many(3, wait=None),
-        "messages": lambda: list(queue.messages(wait=None)),
-    }
-    callers = [Caller(calls[kind]) for _ in range(8)]
-    time.sleep(0.2)
-    begun = time.monotonic()
-    broker.close()
-    for caller in callers:
-        caller.join(10)
-        assert not caller.is_alive(), "still waiting after close()"
-        assert isinstance(caller.error, errors.Closed), (caller.error, caller.result)
-    assert time.monotonic() - begun < 5
+    took = []
+    for _ in range(ROUNDS):
+        broker = embq.open(path)
+        queue = broker.queue("q")
+        calls = {
+            "receive": partial(queue.receive, wait=None),
+            "receive_many": partial(queue.receive_many, 3, wait=None),
+            "messages": partial(lambda queue: list(queue.messages(wait=None)), queue),
+        }
+        callers = [Caller(calls[kind]) for _ in range(8)]
+        time.sleep(0.2)
+        begun = time.monotonic()
+        broker.close()
+        for caller in callers:
+            caller.join(10)
+            assert not caller.is_alive(), "still waiting after close()"
+            assert isinstance(caller.error, errors.Closed), caller.error
+        took.append(time.monotonic() - begun)
+    assert min(took) < AT_ONCE_S, took
 
 
 def test_close_with_blocked_senders(path: Path) -> None:
@@ -174,30 +182,33 @@ def test_a_receiver_is_woken_after_another_broker_closed(
         import sys, embq
         queue = embq.open(sys.argv[1], durability="normal").queue("q")
         print("ready", flush=True)
-        sys.stdin.readline()
-        queue.send("from afar")
+        for line in sys.stdin:
+            queue.send("from afar")
         """,
         path,
     )
+    took = []
     with embq.open(path, durability="normal") as broker:
         queue = broker.queue("q")
         children.expect(child, "ready")
-        closing = embq.open(path, durability="normal")
-        ended = [
-            Caller(lambda: closing.queue("q").receive(wait=None)) for _ in range(3)
-        ]
-        time.sleep(0.2)
-        left = Caller(lambda: queue.receive(wait=30))
-        time.sleep(0.2)
-        closing.close()
-        for caller in ended:
-            caller.join(10)
-            assert isinstance(caller.error, errors.Closed)
-        children.tell(child)
-        children.finish(child)
-        left.join(5)
-        assert not left.is_alive(), "nobody watched the file"
-        left.result.ack()
+        for _ in range(ROUNDS):
+            closing = embq.open(path, durability="normal")
+            away = closing.queue("q")
+            ended = [Caller(partial(away.receive, wait=None)) for _ in range(3)]
+            time.sleep(0.2)
+            left = Caller(lambda: queue.receive(wait=30))
+            time.sleep(0.2)
+            closing.close()
+            for caller in ended:
+                caller.join(10)
+                assert isinstance(caller.error, errors.Closed)
+            begun = time.monotonic()
+            children.tell(child)
+            left.join(10)
+            assert not left.is_alive(), "nobody watched the file"
+            took.append(time.monotonic() - begun)
+            left.result.ack()
+    assert min(took) < AT_ONCE_S, took
 
 
 def test_close_stores_what_is_staged(path: Path) -> None:
