@@ -6,6 +6,7 @@
  * an engine holds survives that.
  */
 #include "connection.h"
+#include "ring.h"
 #include "store.h"
 
 #include <errno.h>
