@@ -145,6 +145,25 @@ extern int fork_generation;
 int engine_enter(struct broker *b);
 void engine_leave(struct engine *e);
 
+/* ---- attach.c: for engine.c alone, under its registry's mutex ---- */
+
+/* Between two looks whether all threads are out. */
+#define NAP_US 200
+
+/* Open all that belongs to the file and take a slot; failing, nothing is left open. */
+int engine_attach(struct engine *e);
+void engine_detach(struct engine *e);
+/* Everything that a fork must not copy: threads, connections, the gate. Guard, life
+ * lock and slot stay: to other processes we never went away. */
+void engine_rest(struct engine *e, int checkpoint);
+/* OP_REGISTER, or OP_RECOVER of the own slot, which ends what this process still holds
+ * as its death would, but at once. */
+int engine_register(struct engine *e, enum op_kind kind);
+/* Give roles no more and wait until nobody has one: 1 when it came so far. */
+int engine_quiesce(struct engine *e, int64_t limit_us);
+/* Roles are given again. */
+void engine_resume(struct engine *e);
+
 /* ---- calls.c ---- */
 
 /* The first failure of a staged operation that nobody awaited, once; else 0. */

@@ -169,7 +169,7 @@ MUTANTS = [
         "7, CASE 30",
         "test_forking.py::test_a_blocked_receiver_after_a_fork",
         (
-            ENGINE,
+            "csrc/attach.c",
             """\
         ATOMIC_STORE(&op->word, (uint32_t)WORD_WATCH);
         futex_wake(&op->word, 1);
