@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from embq import _native
+from embq import _handles, _native
 from embq.errors import InvalidArgument
 
 
@@ -20,7 +20,7 @@ class Settler:
 
     def __init__(
         self,
-        owner: _native.Handle,
+        owner: _handles.Handle,
         channel: int,
         name: str,
         decode: Callable[[bytes], Any],

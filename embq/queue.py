@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from embq import _native
+from embq import _handles, _native
 from embq._codec import CODECS, encode_fields, pack
 from embq._options import Options, count
 from embq._settler import Settler
@@ -29,7 +29,7 @@ class Queue:
     def __init__(
         self,
         broker: "Broker",
-        handle: _native.Handle,
+        handle: _handles.Handle,
         channel: int,
         name: str,
         options: Options,
@@ -172,7 +172,7 @@ class Queue:
         fields = self._fields(
             type, source, key, headers, version, correlation_id, reply_to
         )
-        ticket = _native.send_nowait(self._handle, self._channel, body, fields)
+        ticket = _handles.send_nowait(self._handle, self._channel, body, fields)
         return Ticket(ticket, self._file, self._owner)
 
     # ---- receiving ----
@@ -272,10 +272,10 @@ class Queue:
         flags = _native.AUTO_ACK if auto_ack else 0
         owner = self._owner  # outlives the consumer, even in a cycle of garbage
         handle, channel = owner.ref, self._channel
-        consumer = _native.consumer_open(handle, channel, prefetch, flags)
-        take = _native.consumer_take
+        consumer = _handles.consumer_open(handle, channel, prefetch, flags)
+        take = _handles.consumer_take
         try:
-            while batch := _native.consumer_next(consumer, wait):
+            while batch := _handles.consumer_next(consumer, wait):
                 for message in batch:
                     try:
                         taken = take(consumer)
@@ -288,7 +288,7 @@ class Queue:
                         message._home = self._settler  # noqa: SLF001
                         yield message
         finally:
-            _native.consumer_close(consumer)
+            _handles.consumer_close(consumer)
 
     # ---- settling; `Message` has the verbs ----
 
