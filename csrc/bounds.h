@@ -8,6 +8,11 @@
 #define EMBQ_LANES 16
 /* The default lane is the highest: appending to the last leaf is the cheap way. */
 #define EMBQ_LANE_DEFAULT 15
+/* Of messages sent with a delay: they become ready by a timer, whatever their order. */
+#define EMBQ_LANE_DEFERRED 14
+#define EMBQ_PRIORITY_DEFAULT 4
+#define EMBQ_PRIORITY_MAX 9
+#define MESSAGE_PRIORITY 15 /* the bits of a message's flags */
 #define EMBQ_LANE_BITS 4
 #define EMBQ_SEQUENCE_BITS 41
 #define EMBQ_CHANNELS_MAX ((int64_t)1 << 18)
@@ -19,6 +24,8 @@
 #define EMBQ_STORED_MAX ((int64_t)999000000)
 /* 100 years: with them a deadline still has room for the random part of a run's id. */
 #define EMBQ_DURATION_MAX_MS ((int64_t)36525 * 86400000)
+/* A time of the wall clock: the end of the year 9999, as Python's datetime. */
+#define EMBQ_TIME_MAX_MS ((int64_t)253402300799999)
 /* Of a counter in the file: sums of them stay in an int64. */
 #define EMBQ_COUNTER_MAX ((int64_t)1 << 61)
 #define EMBQ_RUN_IDS 1024
@@ -44,8 +51,23 @@ static inline int64_t message_id(int64_t channel, int lane, int64_t sequence) {
            (int64_t)lane << EMBQ_SEQUENCE_BITS | sequence;
 }
 
+/* The lanes 0..8 are those of the other priorities. */
+static inline int lane_of_priority(int64_t priority) {
+    return priority == EMBQ_PRIORITY_DEFAULT  ? EMBQ_LANE_DEFAULT
+           : priority < EMBQ_PRIORITY_DEFAULT ? (int)priority
+                                              : (int)priority - 1;
+}
+
 static inline int64_t message_channel(int64_t id) {
     return id >> (EMBQ_LANE_BITS + EMBQ_SEQUENCE_BITS);
+}
+
+static inline int message_lane(int64_t id) {
+    return (int)(id >> EMBQ_SEQUENCE_BITS) & (EMBQ_LANES - 1);
+}
+
+static inline int64_t message_sequence(int64_t id) {
+    return id & (EMBQ_SEQUENCE_MAX - 1);
 }
 
 /* Whether a channel can have this number. A caller's may be any; 0 is none. */

@@ -98,12 +98,14 @@ long long embq_send(embq_ref broker, long long channel, const char *body,
 }
 
 long long embq_send_many(embq_ref broker, long long channel, const char *packed,
-                         size_t packed_size, int timeout_ms) {
+                         size_t packed_size, int timeout_ms, embq_bytes *rows) {
     int64_t code;
     struct broker *b = broker_of(broker);
     struct op *op = send_begin(b, OP_SEND_MANY, channel, packed, packed_size, NULL, 0,
                                timeout_ms, &code);
-    return op ? call_run(b, op) : code;
+    if (!op) return code;
+    op->answer = rows;
+    return call_run(b, op);
 }
 
 int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int flags,

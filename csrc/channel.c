@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define DEAD_LETTER_HOPS 64
-#define OPTIONS_COUNT 9 /* the order of embq/_options.py */
+#define OPTIONS_COUNT 12 /* the order of embq/_options.py */
 
 static struct channel *channel_slot(struct engine *e, int64_t id) {
     struct channel **bucket = &e->channels[id & (CHANNEL_BUCKETS - 1)];
@@ -66,7 +66,9 @@ static int options_are_sound(const struct options *o) {
            is_between(o->retry_first_ms, 0, EMBQ_DURATION_MAX_MS) &&
            o->retry_factor >= 1 && o->retry_factor <= INT32_MAX &&
            is_between(o->retry_cap_ms, 0, EMBQ_DURATION_MAX_MS) &&
-           is_between(o->max_body, 1, INT32_MAX);
+           is_between(o->max_body, 1, INT32_MAX) &&
+           is_between(o->delay_ms, 0, EMBQ_DURATION_MAX_MS) &&
+           is_between(o->ttl_ms, 0, EMBQ_DURATION_MAX_MS);
 }
 
 static int counters_are_sound(const struct channel *c) {
@@ -74,25 +76,32 @@ static int counters_are_sound(const struct channel *c) {
     const int64_t counters[] = {
         c->sent,      c->sent_bytes, u->removed,      u->in_flight,   u->waiting,
         u->delivered, u->acked,      u->nacked,       u->redelivered, u->rejected,
-        u->expired,   u->dead,       u->removed_bytes};
+        u->expired,   u->dead,       u->removed_bytes, u->dropped};
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
         if (!is_between(counters[i], 0, EMBQ_COUNTER_MAX)) return 0;
     return u->in_flight + u->waiting <= c->sent - u->removed;
 }
 
-/* What was sent since the row was written. */
+/* What was sent since the row was written: the newest message tells, in whichever lane
+ * it is. */
 static int channel_read_tail(struct engine *e, struct channel *c) {
-    int64_t from = message_id(c->id, EMBQ_LANE_DEFAULT, c->stored_sequence);
-    int64_t to = message_id(c->id, EMBQ_LANE_DEFAULT, EMBQ_SEQUENCE_MAX - 1);
-    sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_TAIL, c->shard, INTS(from, to));
-    int found = statement_step(e, s);
-    if (found <= 0) return found;
-    int64_t last = sq.column_int64(s, 0), since = last - from + 1;
-    if (!is_between(last, from, to)) return storage_corrupt(e);
-    c->sent += since;
-    c->next_sequence += since;
-    c->sent_bytes = sq.column_int64(s, 1);
-    sq.reset(s);
+    int64_t newest = c->stored_sequence - 1;
+    for (int lane = 0; lane < EMBQ_LANES; lane++) {
+        if (!(c->sub.lanes >> lane & 1)) continue;
+        int64_t from = message_id(c->id, lane, newest + 1);
+        int64_t to = message_id(c->id, lane, EMBQ_SEQUENCE_MAX - 1);
+        sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_TAIL, c->shard, INTS(from, to));
+        int found = statement_step(e, s);
+        if (found < 0) return -1;
+        if (found == 0) continue;
+        int64_t last = sq.column_int64(s, 0);
+        c->sent_bytes = sq.column_int64(s, 1);
+        sq.reset(s);
+        if (!is_between(last, from, to)) return storage_corrupt(e);
+        newest = message_sequence(last);
+    }
+    c->sent += newest + 1 - c->stored_sequence;
+    c->next_sequence = newest + 1;
     return 0;
 }
 
@@ -114,6 +123,9 @@ static int channel_row_read(struct engine *e, struct channel *c) {
     o->retry_cap_ms = sq.column_int64(s, 8);
     o->retry_jitter = (int)sq.column_int64(s, 9);
     o->max_body = sq.column_int64(s, 10);
+    o->delay_ms = sq.column_int64(s, 11);
+    o->ttl_ms = sq.column_int64(s, 12);
+    o->expiry_drops = (int)sq.column_int64(s, 13);
     sq.reset(s);
     if (kept < 0) return -1;
     return c->name && shard == c->shard && options_are_sound(o) ? 1
@@ -123,9 +135,13 @@ static int channel_row_read(struct engine *e, struct channel *c) {
 /* Whether the numbers can be what this core wrote. Others must go no further: an id out
  * of the channel's range would hand out another queue's messages. */
 static int channel_is_sound(const struct channel *c) {
-    int64_t cursor = c->sub.cursor[EMBQ_LANE_DEFAULT];
-    return counters_are_sound(c) && (!cursor || channel_has_given_out(c, cursor) ||
-                                     cursor == message_id(c->id, EMBQ_LANE_DEFAULT, 0));
+    for (int lane = 0; lane < EMBQ_LANES; lane++) {
+        int64_t cursor = c->sub.cursor[lane];
+        if (cursor && cursor != message_id(c->id, lane, 0) &&
+            (!channel_has_given_out(c, cursor) || message_lane(cursor) != lane))
+            return 0;
+    }
+    return counters_are_sound(c);
 }
 
 static int subscription_read(struct engine *e, struct channel *c) {
@@ -135,11 +151,12 @@ static int subscription_read(struct engine *e, struct channel *c) {
     int64_t *counters[] = {&c->sub.removed, &c->sub.removed_bytes, &c->sub.in_flight,
                            &c->sub.waiting, &c->sub.delivered,     &c->sub.redelivered,
                            &c->sub.acked,   &c->sub.nacked,        &c->sub.rejected,
-                           &c->sub.expired, &c->sub.dead};
+                           &c->sub.expired, &c->sub.dead,    &c->sub.dropped};
     c->sub.id = sq.column_int64(s, column++);
     c->next_sequence = c->stored_sequence = sq.column_int64(s, column++);
     c->sent = sq.column_int64(s, column++);
     c->sent_bytes = sq.column_int64(s, column++);
+    c->sub.lanes = sq.column_int64(s, column++) | LANES_NONE;
     for (int lane = 0; lane < EMBQ_LANES; lane++)
         c->sub.cursor[lane] = sq.column_int64(s, column++); /* null reads as 0 */
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
@@ -201,6 +218,9 @@ static void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
     sq.bind_int64(s, index + 6, o->retry_cap_ms);
     sq.bind_int64(s, index + 7, o->retry_jitter);
     sq.bind_int64(s, index + 8, o->max_body);
+    sq.bind_int64(s, index + 9, o->delay_ms);
+    sq.bind_int64(s, index + 10, o->ttl_ms);
+    sq.bind_int64(s, index + 11, o->expiry_drops);
 }
 
 int64_t channel_create(struct engine *e, const char *name, size_t size,
@@ -218,7 +238,7 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
     /* Round robin: until there are 16 of them, each appends to a table of its own. */
     sq.bind_int64(s, 3, (id - 1) % EMBQ_SHARDS);
     options_bind(s, 4, o);
-    sq.bind_int64(s, 13, clock_wall_ms());
+    sq.bind_int64(s, 16, clock_wall_ms());
     if (statement_run(e, s) < 0) return -1;
     if (statement_do(e, ST_SUBSCRIPTION_INSERT, 0, INTS(id)) < 0) return -1;
     return id;
@@ -239,6 +259,9 @@ static int options_read(struct slice packed, struct options *o) {
     o->retry_cap_ms = unpack_int(&u);
     o->retry_jitter = unpack_int(&u) != 0;
     o->max_body = unpack_int(&u);
+    o->delay_ms = unpack_int(&u);
+    o->ttl_ms = unpack_int(&u);
+    o->expiry_drops = unpack_int(&u) != 0;
     if (u.failed)
         return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
     if (dead.data && !o->dead_letter)
@@ -259,6 +282,9 @@ static void options_pack(const struct options *o, struct packer *p) {
     pack_int(p, o->retry_cap_ms);
     pack_bool(p, o->retry_jitter);
     pack_int(p, o->max_body);
+    pack_int(p, o->delay_ms);
+    pack_int(p, o->ttl_ms);
+    pack_bool(p, o->expiry_drops);
 }
 
 /* Whether dead letters sent to `target` could come back to the queue `name`. */
@@ -312,12 +338,14 @@ int64_t channel_allocate(struct channel *c, int64_t count) {
 }
 
 static int subscription_write(struct engine *e, struct channel *c) {
-    const struct subscription *u = &c->sub;
-    const int64_t log[] = {c->next_sequence, c->sent, c->sent_bytes};
+    struct subscription *u = &c->sub;
+    if (c->sent == u->removed) u->lanes = LANES_NONE; /* it is empty: a plain queue */
+    const int64_t log[] = {c->next_sequence, c->sent, c->sent_bytes, u->lanes};
     const int64_t counters[] = {u->removed, u->removed_bytes, u->in_flight,
                                 u->waiting, u->delivered,     u->redelivered,
                                 u->acked,   u->nacked,        u->rejected,
-                                u->expired, u->dead,          u->id};
+                                u->expired, u->dead,          u->dropped,
+                                u->id};
     sqlite3_stmt *s = statement(e, ST_SUBSCRIPTION_WRITE, 0);
     int index = 1;
     c->stored_sequence = c->next_sequence;

@@ -1,13 +1,12 @@
 /* Claiming: which messages a consumer gets next. See store.h and "The order of
- * hand-outs" in ARCHITECTURE.md: due retries go before new messages, but at least one
- * hand-out in eight is new; a suspect goes alone, and only one of them is in flight in
- * a process.
+ * hand-outs" in ARCHITECTURE.md: higher priorities go first, and among equals what
+ * waited goes before what is new, but at least one hand-out in eight is new; a suspect
+ * goes alone, and only one of them is in flight in a process.
  */
 #include "store.h"
 
 #include <string.h>
 
-#define LANE EMBQ_LANE_DEFAULT
 #define FAR_MS ((int64_t)3600 * 1000)
 
 /* One claim under way. */
@@ -15,26 +14,28 @@ struct claim {
     struct engine *e;
     struct channel *c;
     struct op *op;
+    int lane; /* where it looks now */
+    int alone; /* a suspect was taken: nothing goes with it */
     int64_t limit, count;
     int64_t now_ms, wall_ms, deadline_ms;
 };
 
 static int claim_is_full(const struct claim *k) {
-    return k->count >= k->limit || k->op->out.size > EMBQ_BATCH_BYTES;
+    return k->alone || k->count >= k->limit || k->op->out.size > EMBQ_BATCH_BYTES;
 }
 
-static int64_t new_first(const struct channel *c) {
-    int64_t cursor = c->sub.cursor[LANE];
-    return cursor ? cursor : message_id(c->id, LANE, 0);
+static int64_t new_first(const struct claim *k) {
+    int64_t cursor = k->c->sub.cursor[k->lane];
+    return cursor ? cursor : message_id(k->c->id, k->lane, 0);
 }
 
-static int64_t new_last(const struct channel *c) {
-    return message_id(c->id, LANE, c->next_sequence - 1);
+static int64_t new_last(const struct claim *k) {
+    return message_id(k->c->id, k->lane, k->c->next_sequence - 1);
 }
 
 /* How many new messages there are, counting to `most`. */
 static int64_t new_count(struct claim *k, int64_t most) {
-    int64_t from = new_first(k->c), to = new_last(k->c);
+    int64_t from = new_first(k), to = new_last(k);
     if (from >= to) return 0;
     return statement_int(k->e, ST_MESSAGE_COUNT, k->c->shard, INTS(from, to, most), 0);
 }
@@ -46,20 +47,34 @@ static void count_delivered(struct claim *k, int64_t receive_count) {
     k->c->dirty = 1;
 }
 
-/* ---- retries: rows of embq_delivery that wait ---- */
+/* ---- what waited: rows of embq_delivery, and what was sent with a delay ---- */
 
-static int retry_take(struct claim *k, int64_t message) {
+struct waiter {
+    int64_t message, due_ms;
+    int deferred; /* it has no delivery yet */
+};
+
+static int waiter_read(struct claim *k, const struct waiter *w, struct delivery *d) {
+    if (w->deferred) {
+        if (!channel_has_given_out(k->c, w->message)) return storage_corrupt(k->e);
+        *d = (struct delivery){.message = w->message, .lane = k->lane};
+        return timer_take(k->e, k->c, w->due_ms, d);
+    }
+    int found = delivery_read(k->e, k->c, w->message, d);
+    return found <= 0 || d->owner ? storage_corrupt(k->e) : 0; /* another has it */
+}
+
+static int waiter_take(struct claim *k, const struct waiter *w) {
     struct engine *e = k->e;
     struct delivery d;
-    int found = delivery_read(e, k->c, message, &d);
-    if (found > 0 && d.owner) return storage_corrupt(e); /* another has it */
-    sqlite3_stmt *row = statement_ints(e, ST_MESSAGE_READ, k->c->shard, INTS(message));
-    if (found <= 0 || statement_step(e, row) <= 0) return storage_corrupt(e);
+    if (waiter_read(k, w, &d) < 0) return -1;
+    sqlite3_stmt *row = statement_ints(e, ST_MESSAGE_READ, k->c->shard, INTS(w->message));
+    if (statement_step(e, row) <= 0) return storage_corrupt(e);
     d.receive_count++;
     d.token = token_new();
     d.deadline_ms = k->deadline_ms;
     if (!d.first_at_ms) d.first_at_ms = k->wall_ms;
-    const struct delivered given = {0, d.token, message, d.receive_count};
+    const struct delivered given = {0, d.token, w->message, d.receive_count};
     message_pack(e, row, &given, k->op);
     sq.reset(row);
     count_delivered(k, d.receive_count);
@@ -67,22 +82,21 @@ static int retry_take(struct claim *k, int64_t message) {
         k->c->sub.acked++;
         return delivery_remove(e, k->c, &d);
     }
-    if (d.suspect) e->suspect = (struct suspect){message, d.token, d.deadline_ms};
+    if (d.suspect) e->suspect = (struct suspect){w->message, d.token, d.deadline_ms};
     return delivery_store(e, k->c, &d, e->slot);
 }
 
-/* The messages that wait and are due, earliest first; how many, or -1. */
-static int64_t retries_find(struct claim *k, int suspect, int64_t limit,
-                            int64_t *messages, int64_t *first_due) {
+/* Those that wait and are due, earliest first; how many, or -1. */
+static int64_t waiters_find(struct claim *k, int suspect, int64_t limit,
+                            struct waiter *found) {
     sqlite3_stmt *s =
         statement_ints(k->e, ST_DELIVERY_RETRIES, 0,
-                       INTS(k->c->sub.id, LANE, suspect, k->wall_ms, limit));
+                       INTS(k->c->sub.id, k->lane, suspect, k->wall_ms, limit));
     int64_t count = 0;
     int more;
-    while ((more = statement_step(k->e, s)) > 0) {
-        if (count == 0) *first_due = sq.column_int64(s, 1);
-        messages[count++] = sq.column_int64(s, 0);
-    }
+    while ((more = statement_step(k->e, s)) > 0)
+        found[count++] = (struct waiter){sq.column_int64(s, 0), sq.column_int64(s, 1),
+                                         (int)sq.column_int64(s, 2)};
     return more < 0 ? -1 : count;
 }
 
@@ -96,26 +110,29 @@ static int turn_of_new(const struct claim *k, int64_t available) {
     return available > 0 && k->c->retries_in_row >= EMBQ_RETRIES_IN_A_ROW;
 }
 
-/* Retries, by the rules above. Returns how many new messages may follow, or -1. */
-static int64_t retries_claim(struct claim *k) {
-    int64_t plain[EMBQ_RUN_IDS], suspect = 0, due = 0, suspect_due = 0;
-    if (!k->c->sub.waiting) return k->limit;
-    int64_t retries = retries_find(k, 0, k->limit, plain, &due);
-    int64_t suspects =
-        suspect_in_flight(k) ? 0 : retries_find(k, 1, 1, &suspect, &suspect_due);
-    int64_t fresh = new_count(k, k->limit);
+static int waits_before(const struct waiter *a, const struct waiter *b) {
+    return a->due_ms < b->due_ms || (a->due_ms == b->due_ms && a->message < b->message);
+}
+
+/* What waited in this lane, by the rules above. Returns how many new messages may
+ * follow, or -1. */
+static int64_t waiters_claim(struct claim *k) {
+    struct waiter plain[EMBQ_RUN_IDS], suspect;
+    int64_t limit = k->limit - k->count;
+    if (!k->c->sub.waiting && !(k->c->sub.lanes & LANES_DEFERRED)) return limit;
+    int64_t retries = waiters_find(k, 0, limit, plain);
+    int64_t suspects = suspect_in_flight(k) ? 0 : waiters_find(k, 1, 1, &suspect);
+    int64_t fresh = new_count(k, limit);
     if (retries < 0 || suspects < 0 || k->e->storage_error) return -1;
-    if (suspects && !(k->op->flags & CLAIM_NO_SUSPECT) && !turn_of_new(k, fresh)) {
-        int first =
-            !retries || suspect_due < due || (suspect_due == due && suspect < plain[0]);
-        if (first) {
-            k->c->retries_in_row++;
-            return retry_take(k, suspect) < 0 ? -1 : 0;
-        }
+    if (suspects && !k->count && !(k->op->flags & CLAIM_NO_SUSPECT) &&
+        !turn_of_new(k, fresh) && (!retries || waits_before(&suspect, plain))) {
+        k->c->retries_in_row++;
+        k->alone = 1;
+        return waiter_take(k, &suspect);
     }
-    k->op->suspect_due = suspects > 0;
+    if (!k->count) k->op->suspect_due |= suspects > 0;
     int64_t taken = 0, left = 0;
-    while (taken + left < k->limit && (taken < retries || left < fresh)) {
+    while (taken + left < limit && (taken < retries || left < fresh)) {
         if (taken < retries && !turn_of_new(k, fresh - left)) {
             taken++;
             k->c->retries_in_row++;
@@ -125,7 +142,7 @@ static int64_t retries_claim(struct claim *k) {
         }
     }
     for (int64_t i = 0; i < taken && !claim_is_full(k); i++)
-        if (retry_take(k, plain[i]) < 0) return -1;
+        if (waiter_take(k, &plain[i]) < 0) return -1;
     return left;
 }
 
@@ -136,7 +153,7 @@ static int64_t retries_claim(struct claim *k) {
 static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t token,
                         int64_t *ids, uint32_t *sizes) {
     struct engine *e = k->e;
-    int64_t count = 0, previous = new_first(k->c), last = new_last(k->c);
+    int64_t count = 0, previous = new_first(k), last = new_last(k);
     sqlite3_stmt *s =
         statement_ints(e, ST_MESSAGE_RANGE, k->c->shard, INTS(previous, last, most));
     int more;
@@ -162,8 +179,7 @@ static int new_auto_ack(struct claim *k, const int64_t *ids, const uint32_t *siz
     for (int64_t i = 0; i < count; i++) k->c->sub.removed_bytes += sizes[i];
     k->c->sub.removed += count;
     k->c->sub.acked += count;
-    return statement_do(k->e, ST_MESSAGE_DELETE_RANGE, k->c->shard,
-                        INTS(ids[0], ids[count - 1]));
+    return messages_delete(k->e, k->c, ids[0], ids[count - 1]);
 }
 
 static int new_claim(struct claim *k, int64_t most) {
@@ -171,17 +187,17 @@ static int new_claim(struct claim *k, int64_t most) {
     struct channel *c = k->c;
     int64_t ids[EMBQ_RUN_IDS];
     uint32_t sizes[EMBQ_RUN_IDS];
-    if (most <= 0 || new_first(c) >= new_last(c)) return 0;
+    if (most <= 0 || new_first(k) >= new_last(k)) return 0;
     int auto_ack = k->op->flags & EMBQ_CLAIM_AUTO_ACK;
     int64_t run = run_new_id(e, k->deadline_ms), token = token_new();
     int64_t count = new_read(k, most, run, token, ids, sizes);
     if (count <= 0) {
         if (count == 0)
-            c->sub.cursor[LANE] = new_last(c); /* nothing is there any more */
+            c->sub.cursor[k->lane] = new_last(k); /* nothing is there any more */
         c->dirty = 1;
         return (int)count;
     }
-    c->sub.cursor[LANE] = ids[count - 1];
+    c->sub.cursor[k->lane] = ids[count - 1];
     c->retries_in_row = 0;
     for (int64_t i = 0; i < count; i++) count_delivered(k, 1);
     if (auto_ack) return new_auto_ack(k, ids, sizes, count);
@@ -204,10 +220,23 @@ static int emptiness_check(struct claim *k, int64_t due) {
     const struct subscription *u = &k->c->sub;
     int none_waits = due == INT64_MAX && !k->op->suspect_due && !suspect_in_flight(k);
     int none_is_held = k->e->next_deadline_ms == INT64_MAX;
-    if (k->c->sent - u->removed != u->in_flight + u->waiting ||
-        (u->waiting && none_waits) || (u->in_flight && none_is_held))
+    int64_t deferred = k->c->sent - u->removed - u->in_flight - u->waiting;
+    if ((deferred && !(u->lanes & LANES_DEFERRED)) || deferred < 0 ||
+        ((u->waiting || deferred) && none_waits) || (u->in_flight && none_is_held))
         return storage_corrupt(k->e);
     return 0;
+}
+
+/* Of the lane: when something that waits there is due, INT64_MAX for never. */
+static int64_t lane_due_ms(struct claim *k, int lane) {
+    int64_t due = INT64_MAX, id = k->c->sub.id;
+    if (k->c->sub.waiting)
+        due = statement_int(k->e, ST_DELIVERY_NEXT_DUE, 0,
+                            INTS(id, lane, 0, k->wall_ms), INT64_MAX);
+    if (k->c->sub.lanes & LANES_DEFERRED)
+        due = min_wait(
+            due, statement_int(k->e, ST_DUE_NEXT, 0, INTS(id, lane), INT64_MAX));
+    return due;
 }
 
 /* How long, or -1. */
@@ -215,25 +244,43 @@ static int64_t next_due_ms(struct claim *k) {
     int64_t next = FAR_MS, due = INT64_MAX;
     if (k->e->next_deadline_ms != INT64_MAX)
         next = k->e->next_deadline_ms - k->now_ms; /* of any queue: it may be ours */
-    if (k->c->sub.waiting) {
-        due = statement_int(k->e, ST_DELIVERY_NEXT_DUE, 0,
-                            INTS(k->c->sub.id, LANE, 0, k->wall_ms), INT64_MAX);
-        if (due != INT64_MAX) next = min_wait(next, due - k->wall_ms);
-        if (suspect_in_flight(k))
-            next = min_wait(next, k->e->suspect.deadline_ms - k->now_ms);
-    }
+    for (int lane = 0; lane < EMBQ_LANES; lane++)
+        if (k->c->sub.lanes >> lane & 1) due = min_wait(due, lane_due_ms(k, lane));
+    if (due != INT64_MAX) next = min_wait(next, due - k->wall_ms);
+    if (k->e->next_expiry_ms != INT64_MAX) /* it may become a dead letter here */
+        next = min_wait(next, k->e->next_expiry_ms - k->wall_ms);
+    if (k->c->sub.waiting && suspect_in_flight(k))
+        next = min_wait(next, k->e->suspect.deadline_ms - k->now_ms);
     if (emptiness_check(k, due) < 0) return -1;
     return next < 0 ? 0 : min_wait(next, FAR_MS);
+}
+
+/* Higher priorities first; in each what waited, then what is new. */
+static int lanes_claim(struct claim *k) {
+    for (int priority = EMBQ_PRIORITY_MAX; priority >= 0; priority--) {
+        k->lane = lane_of_priority(priority);
+        if (!(k->c->sub.lanes >> k->lane & 1) || claim_is_full(k)) continue;
+        int64_t fresh = waiters_claim(k);
+        if (fresh < 0 || (!claim_is_full(k) && new_claim(k, fresh) < 0)) return -1;
+    }
+    return 0;
 }
 
 int64_t claim_run(struct engine *e, struct op *op) {
     struct claim k = {.e = e, .op = op, .limit = op->limit};
     op->out.size = op->receipts.size = 0;
-    op->suspect_due = 0;
+    op->suspect_due = op->again = 0;
     if (leases_expire(e) < 0) return -1;
     k.c = channel_get(e, op->channel);
     if (!k.c)
         return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
+    int more = timers_expire(e);
+    if (more < 0) return -1;
+    pack_array(&op->out, 0);
+    if (more && k.c->sub.lanes & LANES_EXPIRY) {
+        op->again = 1; /* what is to perish must not be handed out */
+        return 0;
+    }
     if (k.limit > EMBQ_RUN_IDS) k.limit = EMBQ_RUN_IDS;
     if (k.c->options.max_receives == 1 && k.c->options.dead_letter)
         k.limit = 1; /* blame nobody's neighbours */
@@ -241,9 +288,7 @@ int64_t claim_run(struct engine *e, struct op *op) {
     k.wall_ms = clock_wall_ms();
     k.deadline_ms = k.now_ms + k.c->options.visibility_timeout_ms;
     op->taken_deadline_ms = k.deadline_ms;
-    pack_array(&op->out, 0);
-    int64_t fresh = retries_claim(&k);
-    if (fresh < 0 || (!claim_is_full(&k) && new_claim(&k, fresh) < 0)) return -1;
+    if (lanes_claim(&k) < 0) return -1;
     if (op->out.failed || op->receipts.failed) {
         e->storage_error = SQLITE_NOMEM;
         return -1;

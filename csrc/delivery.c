@@ -11,6 +11,7 @@
 
 struct delivery delivery_of_run(struct run *r, int64_t message) {
     struct delivery d = {.message = message,
+                         .lane = message_lane(message),
                          .run = r,
                          .receive_count = 1,
                          .token = token_of_member(r->token, message),
@@ -33,6 +34,7 @@ int delivery_read(struct engine *e, struct channel *c, int64_t message,
     d->owner = sq.column_int64(s, 4);
     d->deadline_ms = sq.column_int64(s, 5);
     d->first_at_ms = sq.column_int64(s, 6);
+    d->lane = (int)(sq.column_int64(s, 7) & (EMBQ_LANES - 1));
     int nobody = sq.column_type(s, 4) != SQLITE_NULL && !d->owner;
     sq.reset(s);
     if (nobody || !channel_has_given_out(c, message) || d->receive_count < 0 ||
@@ -50,11 +52,6 @@ static void delivery_leave(struct channel *c, struct delivery *d, enum member ho
     c->dirty = 1;
 }
 
-static void bind_or_null(sqlite3_stmt *s, int index, int64_t value) {
-    if (value) sq.bind_int64(s, index, value);
-    else sq.bind_null(s, index);
-}
-
 int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
                    int64_t owner) {
     delivery_leave(c, d, MEMBER_LEFT);
@@ -66,7 +63,7 @@ int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
     if (!s) return -1;
     sq.bind_int64(s, 1, c->sub.id);
     sq.bind_int64(s, 2, d->message);
-    sq.bind_int64(s, 3, EMBQ_LANE_DEFAULT);
+    sq.bind_int64(s, 3, d->lane);
     sq.bind_int64(s, 4, d->suspect);
     sq.bind_int64(s, 5, d->due_at_ms);
     sq.bind_int64(s, 6, d->receive_count);
@@ -78,9 +75,12 @@ int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
     bind_slice(s, 11, d->error);
     if (statement_run(e, s) < 0) return -1;
     d->stored = 1;
-    if (owner) leases_note(e, d->deadline_ms);
-    else channel_offer(e, c); /* also when it is due later: a sleeper must look again */
-    return 0;
+    if (owner) {
+        leases_note(e, d->deadline_ms);
+        return 0;
+    }
+    channel_offer(e, c); /* also when it is due later: a sleeper must look again */
+    return timer_rearm(e, c, d->message);
 }
 
 static int delivery_delete(struct engine *e, struct channel *c,

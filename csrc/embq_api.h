@@ -116,15 +116,17 @@ void embq_abandon(void);
 long long embq_declare(embq_ref broker, const char *name, size_t name_size,
                        const char *options, size_t options_size, embq_bytes *stored);
 /* Store one message. `fields`: msgpack array [type, source, key, attributes], each nil
- * or str, or nothing (size 0). Returns its row. timeout -1: the broker's busy timeout.
- */
+ * or str; with more to say followed by [priority, delay_ms, at_ms, ttl_ms], each -1 when
+ * the queue decides; or nothing (size 0). Returns its row. timeout -1: the broker's busy
+ * timeout. */
 long long embq_send(embq_ref broker, long long channel, const char *body,
                     size_t body_size, const char *fields, size_t fields_size,
                     int timeout_ms);
 /* Store all or none. `packed`: msgpack array whose items are bodies (bin) or arrays
- * [body, fields (bin)]. Returns the first row; the others follow it without a gap. */
+ * [body, fields (bin)]. Returns the first row; the others follow it without a gap, or
+ * `rows` gets all of them as an array. */
 long long embq_send_many(embq_ref broker, long long channel, const char *packed,
-                         size_t packed_size, int timeout_ms);
+                         size_t packed_size, int timeout_ms, embq_bytes *rows);
 /* Lease up to `limit` messages for the channel's visibility timeout; wait for the first
  * one. Returns how many; `out` gets an array of messages, each an array in the order of
  * message_pack(). 0 with `out` empty when there was none in time. */

@@ -85,6 +85,9 @@ struct engine {
     struct wal_header left;   /* the header that our last commit left */
     int64_t next_deadline_ms; /* no lease ends before this; valid in this epoch */
     uint64_t next_deadline_epoch;
+    int64_t next_expiry_ms; /* the same for messages */
+    uint64_t next_expiry_epoch;
+    int64_t perished_in; /* the transaction that did a step of it */
     int64_t expired_in; /* the transaction that returned ended leases last */
     struct suspect suspect;
     struct space space;

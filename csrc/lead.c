@@ -251,6 +251,16 @@ static enum begun lead_begin(struct engine *e, int wait, int *code) {
     return GIVEN_UP;
 }
 
+/* It did a step, so that nobody waits long, and there are more. */
+static int goes_on(const struct op *op) {
+    switch (op->kind) {
+    case OP_RECOVER:
+    case OP_EXTEND: return op->result > 0;
+    case OP_CLAIM: return op->again && op->result == 0;
+    default: return 0;
+    }
+}
+
 /* Under the mutex: tell each caller, or send it on to the sync or to wait. */
 static void group_confirm(struct engine *e, struct link *group) {
     LIST_EACH (op, group) {
@@ -258,8 +268,7 @@ static void group_confirm(struct engine *e, struct link *group) {
         int nothing = op->kind == OP_CLAIM && op->result == 0;
         if (op->full && op->result >= 0 && !nothing)
             op_move(op, &e->unsynced, PLACE_UNSYNCED);
-        else if ((op->kind == OP_RECOVER || op->kind == OP_EXTEND) && op->result > 0)
-            ring_again(e, op);
+        else if (goes_on(op)) ring_again(e, op);
         else if (nothing && !op->abandoned) ring_park(e, op);
         else ring_finish(e, op);
     }

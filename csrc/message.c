@@ -12,25 +12,72 @@ enum {
     COL_PUBLIC_ID,
     COL_ATTRIBUTES,
     COL_HISTORY,
-    COL_BODY
+    COL_BODY,
+    COL_FLAGS,
+    COL_EXPIRES_AT
 };
 
 #define PUBLIC_ID_SIZE 32
 
+/* What is sent beside the body. A number that was not given is -1. */
 struct fields {
     struct slice type, source, key, attributes;
+    int64_t priority, delay_ms, at_ms, ttl_ms;
 };
 
+#define FIELDS_FEW 4 /* the texts alone */
+#define FIELDS_ALL 8
+
+static int number_is_sound(int64_t value, int64_t most) {
+    return value >= -1 && value <= most;
+}
+
 static int fields_read(const char *data, size_t size, struct fields *f) {
-    memset(f, 0, sizeof *f);
+    *f = (struct fields){.priority = -1, .delay_ms = -1, .at_ms = -1, .ttl_ms = -1};
     if (!size) return 0;
     struct unpacker u = unpack_from(data, size);
-    if (unpack_array(&u) != 4) return -1;
+    uint32_t count = unpack_array(&u);
     f->type = unpack_slice(&u);
     f->source = unpack_slice(&u);
     f->key = unpack_slice(&u);
     f->attributes = unpack_slice(&u);
-    return u.failed || u.next != u.end ? -1 : 0;
+    if (count == FIELDS_ALL) {
+        f->priority = unpack_int(&u);
+        f->delay_ms = unpack_int(&u);
+        f->at_ms = unpack_int(&u);
+        f->ttl_ms = unpack_int(&u);
+    } else if (count != FIELDS_FEW) {
+        return -1;
+    }
+    return !u.failed && u.next == u.end &&
+                   number_is_sound(f->priority, EMBQ_PRIORITY_MAX) &&
+                   number_is_sound(f->delay_ms, EMBQ_DURATION_MAX_MS) &&
+                   number_is_sound(f->at_ms, EMBQ_TIME_MAX_MS) &&
+                   number_is_sound(f->ttl_ms, EMBQ_DURATION_MAX_MS)
+               ? 0
+               : -1;
+}
+
+/* Where a message stands in its channel, and what waits for it. */
+struct place {
+    int lane;
+    int64_t priority, due_ms, expires_ms; /* 0: ready at once; never */
+};
+
+static struct place place_of(const struct options *o, const struct fields *f,
+                             int64_t now_ms) {
+    struct place p = {.priority = f->priority < 0 ? EMBQ_PRIORITY_DEFAULT : f->priority};
+    int64_t delay_ms = f->delay_ms < 0 ? o->delay_ms : f->delay_ms;
+    int64_t ttl_ms = f->ttl_ms < 0 ? o->ttl_ms : f->ttl_ms;
+    if (f->at_ms > now_ms) p.due_ms = f->at_ms;
+    else if (f->at_ms < 0 && delay_ms) p.due_ms = now_ms + delay_ms;
+    if (ttl_ms) p.expires_ms = (p.due_ms ? p.due_ms : now_ms) + ttl_ms;
+    p.lane = p.due_ms ? EMBQ_LANE_DEFERRED : lane_of_priority(p.priority);
+    return p;
+}
+
+static int place_is_plain(const struct place *p) {
+    return p->lane == EMBQ_LANE_DEFAULT && !p->expires_ms;
 }
 
 /* One item of a packed batch: a body, or [body, fields]. */
@@ -79,40 +126,113 @@ int message_validate(const struct op *op, int64_t max_body) {
     return 0;
 }
 
+/* One message on its way into the file. */
+struct item {
+    struct slice body;
+    struct fields fields;
+    struct place place;
+};
+
+static void item_open(struct item *it, const struct channel *c, struct slice body,
+                      struct slice packed, int64_t now_ms) {
+    it->body = body;
+    fields_read(packed.data, packed.size, &it->fields);
+    it->place = place_of(&c->options, &it->fields, now_ms);
+}
+
 /* The parameters of one row, the `at`-th of its statement. */
-static void message_bind(sqlite3_stmt *s, int at, struct channel *c, int64_t id,
-                         int64_t now_ms, struct slice body, struct slice packed) {
-    struct fields f;
+static void item_bind(sqlite3_stmt *s, int at, struct channel *c, int64_t id,
+                      int64_t now_ms, const struct item *it) {
     int first = at * MESSAGE_PARAMETERS;
-    fields_read(packed.data, packed.size, &f);
     sq.bind_int64(s, first + 1, id);
     sq.bind_int64(s, first + 2, now_ms);
-    bind_slice(s, first + 3, f.type);
-    bind_slice(s, first + 4, f.source);
-    bind_slice(s, first + 5, f.key);
-    bind_slice(s, first + 6, f.attributes);
-    sq.bind_blob(s, first + 7, body.data, (int)body.size, SQLITE_STATIC);
+    bind_slice(s, first + 3, it->fields.type);
+    bind_slice(s, first + 4, it->fields.source);
+    bind_slice(s, first + 5, it->fields.key);
+    bind_slice(s, first + 6, it->fields.attributes);
+    sq.bind_blob(s, first + 7, it->body.data, (int)it->body.size, SQLITE_STATIC);
     c->sent++;
-    c->sent_bytes += (int64_t)body.size;
+    c->sent_bytes += (int64_t)it->body.size;
     sq.bind_int64(s, first + 8, c->sent_bytes);
 }
 
+/* Store one; its row, or -1. */
+static int64_t item_insert(struct engine *e, struct channel *c, int64_t sequence,
+                           int64_t now_ms, const struct item *it) {
+    const struct place *p = &it->place;
+    int plain = place_is_plain(p);
+    int64_t id = message_id(c->id, p->lane, sequence);
+    sqlite3_stmt *s =
+        statement(e, plain ? ST_MESSAGE_INSERT : ST_MESSAGE_INSERT_PLACED, c->shard);
+    if (!s) return -1;
+    item_bind(s, 0, c, id, now_ms, it);
+    if (!plain) {
+        sq.bind_int64(s, 9, p->priority);
+        bind_or_null(s, 10, p->due_ms);
+        bind_or_null(s, 11, p->expires_ms);
+        channel_use(c, (int64_t)1 << p->lane);
+    }
+    if (statement_step(e, s) < 0) return -1;
+    if (p->due_ms &&
+        timer_defer(e, c, lane_of_priority(p->priority), p->due_ms, id) < 0)
+        return -1;
+    if (p->expires_ms && timer_expire_at(e, c, p->expires_ms, id) < 0) return -1;
+    return id;
+}
+
 /* Several rows a statement: it finds its place in the B-tree once. */
-static int batch_insert(struct engine *e, struct channel *c, struct unpacker *u,
-                        uint32_t count, int64_t id, int64_t now_ms) {
+static int rows_insert(struct engine *e, struct channel *c, struct unpacker *u,
+                       int64_t id, int64_t now_ms) {
+    sqlite3_stmt *s = statement(e, ST_MESSAGE_INSERT_MANY, c->shard);
+    for (int i = 0; s && i < MESSAGE_ROWS; i++) {
+        struct slice body, fields;
+        struct item it;
+        item_read(u, &body, &fields);
+        item_open(&it, c, body, fields, now_ms);
+        item_bind(s, i, c, id++, now_ms, &it);
+    }
+    return statement_step(e, s);
+}
+
+/* With rows of several lanes, which do not follow each other, the answer lists them. */
+static int batch_insert(struct engine *e, struct op *op, struct channel *c,
+                        struct unpacker *u, uint32_t count, int64_t sequence,
+                        int64_t now_ms, int plain) {
+    op->out.size = 0;
+    op->count = plain ? 0 : (int)count;
+    if (!plain) pack_array(&op->out, count);
     while (count > 0) {
-        int rows = count < MESSAGE_ROWS ? 1 : MESSAGE_ROWS;
-        sqlite3_stmt *s = statement(
-            e, rows == 1 ? ST_MESSAGE_INSERT : ST_MESSAGE_INSERT_MANY, c->shard);
-        for (int i = 0; s && i < rows; i++) {
+        int rows = plain && count >= MESSAGE_ROWS ? MESSAGE_ROWS : 1;
+        if (rows > 1) {
+            int64_t first = message_id(c->id, EMBQ_LANE_DEFAULT, sequence);
+            if (rows_insert(e, c, u, first, now_ms) < 0) return -1;
+        } else {
             struct slice body, fields;
+            struct item it;
             item_read(u, &body, &fields);
-            message_bind(s, i, c, id++, now_ms, body, fields);
+            item_open(&it, c, body, fields, now_ms);
+            int64_t id = item_insert(e, c, sequence, now_ms, &it);
+            if (id < 0) return -1;
+            if (!plain) pack_int(&op->out, id);
         }
-        if (statement_step(e, s) < 0) return -1;
+        sequence += rows;
         count -= (uint32_t)rows;
     }
-    return 0;
+    if (op->out.failed) e->storage_error = SQLITE_NOMEM;
+    return op->out.failed ? -1 : 0;
+}
+
+/* Whether all of a batch are of the default priority, ready at once and for ever. */
+static int batch_is_plain(const struct channel *c, struct unpacker u, uint32_t count,
+                          int64_t now_ms) {
+    for (; count > 0; count--) {
+        struct slice body, fields;
+        struct item it;
+        item_read(&u, &body, &fields);
+        item_open(&it, c, body, fields, now_ms);
+        if (!place_is_plain(&it.place)) return 0;
+    }
+    return 1;
 }
 
 int64_t message_send(struct engine *e, struct op *op) {
@@ -123,18 +243,18 @@ int64_t message_send(struct engine *e, struct op *op) {
     if (code < 0) return code;
     struct unpacker u = unpack_from(op->bytes, op->size);
     uint32_t count = op->kind == OP_SEND ? 1 : unpack_array(&u);
-    int64_t sequence = channel_allocate(c, count);
+    int64_t sequence = channel_allocate(c, count), now = clock_wall_ms();
     if (sequence < 0) return sequence;
-    int64_t first = message_id(c->id, EMBQ_LANE_DEFAULT, sequence),
-            now = clock_wall_ms();
+    int64_t first = message_id(c->id, EMBQ_LANE_DEFAULT, sequence);
     if (op->kind == OP_SEND_MANY) {
-        if (batch_insert(e, c, &u, count, first, now) < 0) return -1;
+        int plain = batch_is_plain(c, u, count, now);
+        if (batch_insert(e, op, c, &u, count, sequence, now, plain) < 0) return -1;
     } else {
-        struct slice body = {op->bytes, op->size};
-        struct slice fields = {op->bytes + op->size, op->extra_size};
-        sqlite3_stmt *s = statement(e, ST_MESSAGE_INSERT, c->shard);
-        if (s) message_bind(s, 0, c, first, now, body, fields);
-        if (statement_step(e, s) < 0) return -1;
+        struct item it;
+        item_open(&it, c, (struct slice){op->bytes, op->size},
+                  (struct slice){op->bytes + op->size, op->extra_size}, now);
+        first = item_insert(e, c, sequence, now, &it);
+        if (first < 0) return first;
     }
     if (count) channel_offer(e, c);
     return first;
@@ -151,7 +271,7 @@ void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d
         id = (struct slice){made, PUBLIC_ID_SIZE};
     }
     const int64_t receipt[] = {d->run, d->token, d->message};
-    pack_array(out, 10);
+    pack_array(out, 12);
     pack_text(out, id.data, id.size);
     pack_int(out, sq.column_int64(row, COL_SENT_AT));
     for (int column = COL_TYPE; column <= COL_HISTORY; column++) {
@@ -159,6 +279,11 @@ void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d
         struct slice text = column_slice(row, column);
         pack_text(out, text.data, text.size);
     }
+    int64_t priority = sq.column_int64(row, COL_FLAGS) & MESSAGE_PRIORITY;
+    if (priority > EMBQ_PRIORITY_MAX) storage_corrupt(e);
+    pack_int(out, priority);
+    if (sq.column_type(row, COL_EXPIRES_AT) == SQLITE_NULL) pack_nil(out);
+    else pack_int(out, sq.column_int64(row, COL_EXPIRES_AT));
     pack_int(out, d->receive_count);
     pack_blob(out, receipt, sizeof receipt);
     pack_raw(&claim->receipts, receipt, sizeof receipt);
@@ -171,10 +296,18 @@ void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d
 
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id) {
     int64_t size = statement_int(e, ST_MESSAGE_SIZE, c->shard, INTS(id), -1);
-    if (size < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)
-        return storage_corrupt(e); /* a delivery of nothing */
+    if (size < 0) return storage_corrupt(e); /* a delivery of nothing */
+    return messages_delete(e, c, id, id) < 0 ? -1 : size;
+}
+
+int messages_delete(struct engine *e, struct channel *c, int64_t first, int64_t last) {
     c->dirty = 1;
-    return size;
+    if (c->sub.lanes & LANES_EXPIRY &&
+        statement_do(e, ST_EXPIRY_DELETE_RANGE, c->shard, INTS(first, last)) < 0)
+        return -1;
+    return first == last
+               ? statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(first))
+               : statement_do(e, ST_MESSAGE_DELETE_RANGE, c->shard, INTS(first, last));
 }
 
 /* The queue that a dead letter of `c` goes to; made with the codec of `c` when it is
@@ -216,7 +349,7 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
     sq.bind_text(from, 3, b->reason, -1, SQLITE_STATIC);
     bind_slice(from, 4, b->error);
     sq.bind_int64(from, 5, b->receive_count);
-    sq.bind_int64(from, 6, b->first_at_ms);
+    bind_or_null(from, 6, b->first_at_ms);
     sq.bind_int64(from, 7, clock_wall_ms());
     sq.bind_text(from, 8, made, -1, SQLITE_STATIC);
     if (statement_step(e, from) <= 0) return storage_corrupt(e);
@@ -224,7 +357,9 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
         sq.reset(from);
         return storage_corrupt(e);
     }
-    sq.bind_int64(into, 1, message_id(to->id, EMBQ_LANE_DEFAULT, sequence));
+    int lane = lane_of_priority(sq.column_int64(from, 0) & MESSAGE_PRIORITY);
+    channel_use(to, (int64_t)1 << lane);
+    sq.bind_int64(into, 1, message_id(to->id, lane, sequence));
     sq.bind_int64(into, 2, sq.column_int64(from, 0));
     sq.bind_int64(into, 3, sq.column_int64(from, 1));
     for (int column = 2; column < 8; column++)
@@ -237,9 +372,7 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
     sq.bind_int64(into, 11, to->sent_bytes);
     int done = statement_step(e, into);
     sq.reset(from);
-    if (done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0)
-        return -1;
-    c->dirty = 1;
+    if (done < 0 || messages_delete(e, c, id, id) < 0) return -1;
     channel_offer(e, to);
     return size;
 }

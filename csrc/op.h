@@ -65,6 +65,7 @@ struct op {
 
     int verb, flags, limit, count; /* CLAIM, SETTLE */
     int64_t delay_ms;
+    uint8_t again;          /* CLAIM: in the next group, as this one only made room */
     uint8_t suspect_due;    /* CLAIM: a suspect waits to be taken alone */
     uint8_t was_parked;     /* CLAIM: it found nothing at least once */
     int64_t next_due_us;    /* CLAIM with nothing found: when something may be due, real

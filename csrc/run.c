@@ -136,7 +136,8 @@ static struct run *run_read(struct engine *e, int64_t id) {
     /* In the channel's range first: then their difference is no overflow. */
     if (!c || id <= 0 || !channel_has_given_out(c, first) ||
         !channel_has_given_out(c, last) || last < first ||
-        last - first >= EMBQ_RUN_IDS || size != (size_t)(last - first) / 4 + 1) {
+        last - first >= EMBQ_RUN_IDS || message_lane(first) != message_lane(last) ||
+        size != (size_t)(last - first) / 4 + 1) {
         storage_corrupt(e);
         return NULL;
     }
@@ -170,10 +171,7 @@ static int acked_delete(struct engine *e, struct run *r, int64_t from, int64_t t
             size += state_at(r->stored, i) == MEMBER_ACKED ? 0 : r->sizes[i];
     else size = statement_int(e, ST_MESSAGE_SIZES, c->shard, INTS(first, last), 0);
     c->sub.removed_bytes += size;
-    c->dirty = 1;
-    return first == last
-               ? statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(first))
-               : statement_do(e, ST_MESSAGE_DELETE_RANGE, c->shard, INTS(first, last));
+    return messages_delete(e, c, first, last);
 }
 
 /* Delete each stretch of acked members in which something is newly acked. */

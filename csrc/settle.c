@@ -74,14 +74,14 @@ static int extend(struct engine *e, struct channel *c, struct delivery *d,
  * what was handed out the cursor just goes back; elsewhere it waits, before all others.
  */
 static int give_back(struct engine *e, struct channel *c, struct delivery *d) {
-    if (d->run && c->sub.cursor[EMBQ_LANE_DEFAULT] == d->message) {
+    if (d->run && c->sub.cursor[d->lane] == d->message) {
         run_set(d->run, d->message, MEMBER_LEFT);
         c->sub.in_flight--;
-        c->sub.cursor[EMBQ_LANE_DEFAULT] = d->message - 1;
+        c->sub.cursor[d->lane] = d->message - 1;
         c->sub.delivered--;
         c->dirty = 1;
         channel_offer(e, c);
-        return 0;
+        return timer_rearm(e, c, d->message);
     }
     c->sub.delivered--;
     c->sub.redelivered -= d->receive_count > 1;

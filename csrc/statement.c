@@ -6,12 +6,13 @@
 
 /* clang-format off: SQL is laid out by clause */
 #define MESSAGE_COLUMNS \
-    "id, sent_at_ms, type, source, key, public_id, attributes, history, body"
+    "id, sent_at_ms, type, source, key, public_id, attributes, history, body, flags,\n" \
+    "       expires_at_ms"
 #define MESSAGE_INSERT                                                        \
     "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n" \
     "  attributes, body, total_bytes)\n"                                      \
     "values "
-#define MESSAGE_ROW "(?, 0, ?, ?, ?, ?, ?, ?, ?)"
+#define MESSAGE_ROW "(?, 4, ?, ?, ?, ?, ?, ?, ?)" /* of the default priority */
 #define MESSAGE_ROW_4 MESSAGE_ROW ", " MESSAGE_ROW ", " MESSAGE_ROW ", " MESSAGE_ROW
 #define RUN_COLUMNS "id, subscription, first, last, states, owner, token, claimed_at_ms"
 #define CURSORS(F)                                                                \
@@ -53,7 +54,7 @@ static const char *const texts[STATEMENTS] = {
                         "       max_receives,\n"
                         "       dead_letter, retry_first_ms, retry_factor,\n"
                         "       retry_cap_ms,\n"
-                        "       retry_jitter, max_body\n"
+                        "       retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops\n"
                         "from embq_channel\n"
                         "where id = ?1",
     [ST_CHANNEL_BY_NAME] = "select id\n"
@@ -65,8 +66,9 @@ static const char *const texts[STATEMENTS] = {
         "insert into embq_channel(id, kind, name, shard, codec,\n"
         "  visibility_timeout_ms,\n"
         "  max_receives, dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
-        "  retry_jitter, max_body, created_at_ms)\n"
-        "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "  retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, created_at_ms)\n"
+        "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,\n"
+        "  ?16)",
     [ST_CHANNEL_ALL] = "select id, name\n"
                        "from embq_channel\n"
                        "where kind = 1\n"
@@ -83,29 +85,30 @@ static const char *const texts[STATEMENTS] = {
                         "limit 1",
 
     [ST_SUBSCRIPTION_READ] =
-        "select id, next_sequence, sent, sent_bytes,\n"
+        "select id, next_sequence, sent, sent_bytes, lanes,\n"
         "       " CURSORS(CURSOR) ",\n"
                                   "       removed, removed_bytes, in_flight, waiting, "
                                   "delivered, redelivered,\n"
-                                  "       acked, nacked, rejected, expired, dead\n"
+                                  "       acked, nacked, rejected, expired, dead, "
+                                  "dropped\n"
                                   "from embq_state\n"
                                   "where channel = ?1",
     [ST_SUBSCRIPTION_INSERT] =
         "insert into embq_state(id, channel, name, next_sequence, sent, sent_bytes,\n"
-        "  removed, removed_bytes, in_flight, waiting, delivered, redelivered, acked,\n"
-        "  nacked, rejected, expired, dead)\n"
+        "  lanes, removed, removed_bytes, in_flight, waiting, delivered, redelivered,\n"
+        "  acked, nacked, rejected, expired, dead, dropped)\n"
         "select coalesce(max(id), 0) + 1, ?1, '', 1, 0, 0,\n"
-        "  0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0\n"
+        "  1 << 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0\n"
         "from embq_state\n"
         "where id < " RUNS,
     [ST_SUBSCRIPTION_WRITE] =
         "update embq_state\n"
-        "set next_sequence = ?, sent = ?, sent_bytes = ?,\n"
+        "set next_sequence = ?, sent = ?, sent_bytes = ?, lanes = ?,\n"
         "    " CURSORS(CURSOR_SET) ",\n"
                                    "    removed = ?, removed_bytes = ?, in_flight = ?, "
                                    "waiting = ?, delivered = ?,\n"
                                    "    redelivered = ?, acked = ?, nacked = ?, "
-                                   "rejected = ?, expired = ?, dead = ?\n"
+                                   "rejected = ?, expired = ?, dead = ?, dropped = ?\n"
                                    "where id = ?",
     [ST_SUBSCRIPTION_CHANNEL] = "select channel\n"
                                 "from embq_state\n"
@@ -114,6 +117,11 @@ static const char *const texts[STATEMENTS] = {
     [ST_MESSAGE_INSERT] = MESSAGE_INSERT MESSAGE_ROW,
     [ST_MESSAGE_INSERT_MANY] = MESSAGE_INSERT MESSAGE_ROW_4
     ", " MESSAGE_ROW_4 ", " MESSAGE_ROW_4 ", " MESSAGE_ROW_4,
+    /* Of another priority, with a delay or an expiry. */
+    [ST_MESSAGE_INSERT_PLACED] =
+        "insert into embq_message_%d(id, sent_at_ms, type, source, key, attributes,\n"
+        "  body, total_bytes, flags, due_at_ms, expires_at_ms)\n"
+        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [ST_MESSAGE_READ] = "select " MESSAGE_COLUMNS "\n"
                         "from embq_message_%d\n"
                         "where id = ?1",
@@ -158,6 +166,10 @@ static const char *const texts[STATEMENTS] = {
                           "order by id\n"
                           "limit 1",
 
+    [ST_MESSAGE_TIMES] = "select due_at_ms, expires_at_ms, flags\n"
+                         "from embq_message_%d\n"
+                         "where id = ?1",
+
     [ST_RUN_INSERT] = "insert into embq_state(" RUN_COLUMNS ")\n"
                       "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_RUN_READ] = "select " RUN_COLUMNS "\n"
@@ -188,7 +200,7 @@ static const char *const texts[STATEMENTS] = {
         "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [ST_DELIVERY_READ] =
         "select suspect, due_at_ms, receive_count, token, owner, deadline_ms,\n"
-        "       first_at_ms\n"
+        "       first_at_ms, lane\n"
         "from embq_delivery\n"
         "where subscription = ?1 and message = ?2",
     /* Columns as in the insert above; an error stays until there is a newer one. */
@@ -200,12 +212,17 @@ static const char *const texts[STATEMENTS] = {
         "where subscription = ?1 and message = ?2",
     [ST_DELIVERY_DELETE] = "delete from embq_delivery\n"
                            "where subscription = ?1 and message = ?2",
+    /* And of those that were sent with a delay and never handed out. */
     [ST_DELIVERY_RETRIES] =
-        "select message, due_at_ms\n"
+        "select message, due_at_ms, 0 as deferred\n"
         "from embq_delivery\n"
         "where subscription = ?1 and lane = ?2 and suspect = ?3 and due_at_ms <= ?4\n"
         "  and owner is null\n"
-        "order by due_at_ms, message\n"
+        "union all\n"
+        "select message, due_at_ms, 1\n"
+        "from embq_due\n"
+        "where subscription = ?1 and lane = ?2 and due_at_ms <= ?4 and ?3 = 0\n"
+        "order by 2, 1\n"
         "limit ?5",
     [ST_DELIVERY_NEXT_DUE] =
         "select due_at_ms\n"
@@ -234,6 +251,41 @@ static const char *const texts[STATEMENTS] = {
                                "from embq_delivery\n"
                                "where owner is not null and ?1 = 0\n"
                                "limit 1",
+
+    [ST_DUE_INSERT] =
+        "insert into embq_due(subscription, lane, due_at_ms, message)\n"
+        "values (?1, ?2, ?3, ?4)",
+    [ST_DUE_DELETE] = "delete from embq_due\n"
+                      "where subscription = ?1 and lane = ?2 and due_at_ms = ?3\n"
+                      "  and message = ?4",
+    [ST_DUE_NEXT] = "select due_at_ms\n"
+                    "from embq_due\n"
+                    "where subscription = ?1 and lane = ?2\n"
+                    "order by due_at_ms\n"
+                    "limit 1",
+    [ST_DUE_COUNT] = "select count(*)\n"
+                     "from embq_due\n"
+                     "where subscription = ?1 and lane = ?2 and due_at_ms > ?3",
+
+    [ST_EXPIRY_INSERT] = "insert or ignore into embq_expiry(expires_at_ms, message)\n"
+                         "values (?1, ?2)",
+    [ST_EXPIRY_DELETE] = "delete from embq_expiry\n"
+                         "where expires_at_ms = ?1 and message = ?2",
+    [ST_EXPIRY_DELETE_RANGE] = "delete from embq_expiry\n"
+                               "where (expires_at_ms, message) in (\n"
+                               "  select expires_at_ms, id\n"
+                               "  from embq_message_%d\n"
+                               "  where id between ?1 and ?2\n"
+                               "    and expires_at_ms is not null)",
+    [ST_EXPIRY_PASSED] = "select message, expires_at_ms\n"
+                         "from embq_expiry\n"
+                         "where expires_at_ms <= ?1\n"
+                         "order by expires_at_ms, message\n"
+                         "limit ?2",
+    [ST_EXPIRY_NEXT] = "select expires_at_ms\n"
+                       "from embq_expiry\n"
+                       "order by expires_at_ms\n"
+                       "limit 1",
 };
 /* clang-format on */
 
@@ -326,5 +378,10 @@ struct slice column_slice(sqlite3_stmt *s, int column) {
 
 void bind_slice(sqlite3_stmt *s, int index, struct slice text) {
     if (text.data) sq.bind_text(s, index, text.data, (int)text.size, SQLITE_STATIC);
+    else sq.bind_null(s, index);
+}
+
+void bind_or_null(sqlite3_stmt *s, int index, int64_t value) {
+    if (value) sq.bind_int64(s, index, value);
     else sq.bind_null(s, index);
 }

@@ -31,6 +31,7 @@ enum statement {
     ST_SUBSCRIPTION_CHANNEL,
     ST_MESSAGE_INSERT,
     ST_MESSAGE_INSERT_MANY,
+    ST_MESSAGE_INSERT_PLACED,
     ST_MESSAGE_READ,
     ST_MESSAGE_RANGE,
     ST_MESSAGE_COUNT,
@@ -41,6 +42,7 @@ enum statement {
     ST_MESSAGE_MOVE,
     ST_MESSAGE_BURY,
     ST_MESSAGE_OLDEST,
+    ST_MESSAGE_TIMES,
     ST_RUN_INSERT,
     ST_RUN_READ,
     ST_RUN_WRITE,
@@ -59,6 +61,15 @@ enum statement {
     ST_DELIVERY_DELAYED,
     ST_DELIVERY_ALL_LEASED,
     ST_DELIVERY_FORGET,
+    ST_DUE_INSERT,
+    ST_DUE_DELETE,
+    ST_DUE_NEXT,
+    ST_DUE_COUNT,
+    ST_EXPIRY_INSERT,
+    ST_EXPIRY_DELETE,
+    ST_EXPIRY_DELETE_RANGE,
+    ST_EXPIRY_PASSED,
+    ST_EXPIRY_NEXT,
     STATEMENTS
 };
 
@@ -105,5 +116,6 @@ int64_t statement_int(struct engine *e, enum statement which, int shard, int cou
 /* NULL-able text of a row, not copied. */
 struct slice column_slice(sqlite3_stmt *s, int column);
 void bind_slice(sqlite3_stmt *s, int index, struct slice text);
+void bind_or_null(sqlite3_stmt *s, int index, int64_t value); /* 0: null */
 
 #endif

@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-#define LANE EMBQ_LANE_DEFAULT
-
 /* A read under way: the connection is ours until reading_end. */
 struct reading {
     struct broker *broker;
@@ -62,15 +60,18 @@ static int64_t reading_end(struct reading *r, int64_t result) {
     return result;
 }
 
+#define TOTALS 8
+
 /* What the two rows of a queue say. */
 struct counts {
-    int64_t sent, sent_bytes, shard, next_sequence, subscription, cursor;
+    int64_t sent, sent_bytes, shard, next_sequence, subscription, lanes;
     int64_t removed, removed_bytes, in_flight, waiting;
-    int64_t totals[7]; /* delivered .. dead */
+    int64_t totals[TOTALS]; /* delivered .. dropped */
 };
 
-static const char *const total_names[] = {"delivered", "redelivered", "acked", "nacked",
-                                          "rejected",  "expired",     "dead"};
+static const char *const total_names[TOTALS] = {"delivered", "redelivered", "acked",
+                                                "nacked",    "rejected",    "expired",
+                                                "dead",      "dropped"};
 
 /* What can be added up, and makes no depth below 0, which would pass for a code. */
 static int counts_are_sound(const struct counts *n) {
@@ -79,6 +80,24 @@ static int counts_are_sound(const struct counts *n) {
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i] < 0 || parts[i] > EMBQ_COUNTER_MAX) return 0;
     return n->in_flight + n->waiting <= n->sent - n->removed;
+}
+
+/* What was sent since the row was written: see channel.c. */
+static void tail_read(struct reading *r, int64_t channel, struct counts *n) {
+    int64_t newest = n->next_sequence - 1, before = newest;
+    for (int lane = 0; lane < EMBQ_LANES; lane++) {
+        if (!(n->lanes >> lane & 1)) continue;
+        int64_t from = message_id(channel, lane, newest + 1);
+        int64_t to = message_id(channel, lane, EMBQ_SEQUENCE_MAX - 1);
+        sqlite3_stmt *s =
+            reading_ints(r, ST_CHANNEL_TAIL, (int)n->shard, INTS(from, to));
+        if (!reading_step(r, s)) continue;
+        newest = message_sequence(sq.column_int64(s, 0));
+        n->sent_bytes = sq.column_int64(s, 1);
+        sq.reset(s);
+    }
+    n->sent += newest - before;
+    n->next_sequence = newest + 1;
 }
 
 static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
@@ -94,26 +113,16 @@ static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
     n->next_sequence = sq.column_int64(s, column++);
     n->sent = sq.column_int64(s, column++);
     n->sent_bytes = sq.column_int64(s, column++);
-    n->cursor = sq.column_int64(s, column + LANE);
-    column += EMBQ_LANES;
+    n->lanes = sq.column_int64(s, column++) | LANES_NONE;
+    column += EMBQ_LANES; /* the cursors */
     int64_t *after[] = {&n->removed, &n->removed_bytes, &n->in_flight, &n->waiting};
     for (int i = 0; i < 4; i++) *after[i] = sq.column_int64(s, column++);
-    for (int i = 0; i < 7; i++) n->totals[i] = sq.column_int64(s, column++);
+    for (int i = 0; i < TOTALS; i++) n->totals[i] = sq.column_int64(s, column++);
     sq.reset(s);
     if (n->shard < 0 || n->shard >= EMBQ_SHARDS || n->next_sequence < 1 ||
         n->next_sequence >= EMBQ_SEQUENCE_MAX)
         return reading_corrupt(r);
-    int64_t from = message_id(channel, LANE, n->next_sequence);
-    int64_t to = message_id(channel, LANE, EMBQ_SEQUENCE_MAX - 1);
-    s = reading_ints(r, ST_CHANNEL_TAIL, (int)n->shard, INTS(from, to));
-    if (reading_step(r,
-                     s)) { /* what was sent since the row was written: see channel.c */
-        int64_t since = sq.column_int64(s, 0) - from + 1;
-        n->sent += since;
-        n->next_sequence += since;
-        n->sent_bytes = sq.column_int64(s, 1);
-        sq.reset(s);
-    }
+    tail_read(r, channel, n);
     return counts_are_sound(n) ? 1 : reading_corrupt(r);
 }
 
@@ -131,25 +140,41 @@ long long embq_depth(embq_ref broker, long long channel) {
                        counts_read(&r, channel, &n) ? n.sent - n.removed : gone(&r));
 }
 
+/* The first number of the first row; `otherwise` when there is none. */
+static int64_t reading_int(struct reading *r, enum statement which, int shard,
+                           int count, const int64_t *values, int64_t otherwise) {
+    sqlite3_stmt *s = reading_ints(r, which, shard, count, values);
+    if (!reading_step(r, s)) return otherwise;
+    otherwise = sq.column_int64(s, 0);
+    sq.reset(s);
+    return otherwise;
+}
+
 /* Rows that wait for a time to come. Their number is what this costs. */
 static int64_t delayed_count(struct reading *r, const struct counts *n) {
-    if (!n->waiting) return 0;
-    sqlite3_stmt *s = reading_ints(r, ST_DELIVERY_DELAYED, 0,
-                                   INTS(n->subscription, LANE, 0, clock_wall_ms()));
-    int64_t count = reading_step(r, s) ? sq.column_int64(s, 0) : 0;
-    if (s) sq.reset(s);
+    int64_t count = 0, now = clock_wall_ms(), id = n->subscription;
+    for (int lane = 0; lane < EMBQ_LANES; lane++) {
+        if (!(n->lanes >> lane & 1)) continue;
+        if (n->waiting)
+            count += reading_int(r, ST_DELIVERY_DELAYED, 0, INTS(id, lane, 0, now), 0);
+        if (n->lanes & LANES_DEFERRED)
+            count += reading_int(r, ST_DUE_COUNT, 0, INTS(id, lane, now), 0);
+    }
     return count;
 }
 
 /* When the oldest message was sent, -1 when there is none. */
 static int64_t oldest_ms(struct reading *r, int64_t channel, const struct counts *n) {
-    sqlite3_stmt *s =
-        reading_ints(r, ST_MESSAGE_OLDEST, (int)n->shard,
-                     INTS(message_id(channel, LANE, 0),
-                          message_id(channel, LANE, n->next_sequence - 1)));
-    int64_t sent_at = reading_step(r, s) ? sq.column_int64(s, 0) : -1;
-    if (s) sq.reset(s);
-    return sent_at;
+    int64_t oldest = -1;
+    for (int lane = 0; lane < EMBQ_LANES; lane++) {
+        if (!(n->lanes >> lane & 1)) continue;
+        int64_t first = message_id(channel, lane, 0);
+        int64_t last = message_id(channel, lane, n->next_sequence - 1);
+        int64_t sent_at = reading_int(r, ST_MESSAGE_OLDEST, (int)n->shard,
+                                      INTS(first, last), -1);
+        if (oldest < 0 || (sent_at >= 0 && sent_at < oldest)) oldest = sent_at;
+    }
+    return oldest;
 }
 
 static void pack_named(struct packer *p, const char *name, int64_t value) {
@@ -161,7 +186,7 @@ static void channel_stats(struct reading *r, int64_t channel, const struct count
                           struct packer *p) {
     int64_t messages = n->sent - n->removed, delayed = delayed_count(r, n);
     int64_t sent_at = oldest_ms(r, channel, n);
-    pack_map(p, 15);
+    pack_map(p, 8 + TOTALS);
     pack_named(p, "messages", messages);
     pack_named(p, "ready", messages - n->in_flight - delayed);
     pack_named(p, "delayed", delayed);
@@ -169,7 +194,7 @@ static void channel_stats(struct reading *r, int64_t channel, const struct count
     pack_named(p, "bytes", n->sent_bytes - n->removed_bytes);
     pack_named(p, "sent", n->sent);
     pack_named(p, "sent_bytes", n->sent_bytes);
-    for (int i = 0; i < 7; i++) pack_named(p, total_names[i], n->totals[i]);
+    for (int i = 0; i < TOTALS; i++) pack_named(p, total_names[i], n->totals[i]);
     pack_text(p, "oldest_ms", 9);
     if (sent_at < 0) pack_nil(p);
     else pack_int(p, clock_wall_ms() - sent_at);

@@ -21,14 +21,22 @@ struct options {
     int64_t retry_cap_ms;
     int retry_jitter;
     int64_t max_body;
+    int64_t delay_ms, ttl_ms; /* of messages that say nothing else; ttl 0: none */
+    int expiry_drops;         /* what perished is no dead letter */
 };
+
+/* Bits of subscription.lanes: one for each lane in use, and ... */
+#define LANES_DEFERRED ((int64_t)1 << EMBQ_LANE_DEFERRED)
+#define LANES_NONE ((int64_t)1 << EMBQ_LANE_DEFAULT)
+#define LANES_EXPIRY ((int64_t)1 << EMBQ_LANES) /* some message has an expiry */
 
 /* A queue's one subscription; columns of embq_state in this order after the cursors. */
 struct subscription {
     int64_t id;
+    int64_t lanes;              /* LANES_.. : what is not in use costs nothing */
     int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
     int64_t removed, removed_bytes, in_flight, waiting;
-    int64_t delivered, redelivered, acked, nacked, rejected, expired, dead;
+    int64_t delivered, redelivered, acked, nacked, rejected, expired, dead, dropped;
 };
 
 struct channel {
@@ -51,8 +59,15 @@ struct channel *channel_get(struct engine *e, int64_t id);
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription);
 /* Whether this id can be one of its messages, as far as numbers tell. */
 static inline int channel_has_given_out(const struct channel *c, int64_t message) {
-    return message >= message_id(c->id, EMBQ_LANE_DEFAULT, 1) &&
-           message <= message_id(c->id, EMBQ_LANE_DEFAULT, c->next_sequence - 1);
+    int64_t sequence = message_sequence(message);
+    return message_channel(message) == c->id && sequence > 0 &&
+           sequence < c->next_sequence;
+}
+/* From now on it has messages of this kind: LANES_.. or a lane's bit. */
+static inline void channel_use(struct channel *c, int64_t lanes) {
+    if ((c->sub.lanes | lanes) == c->sub.lanes) return;
+    c->sub.lanes |= lanes;
+    c->dirty = 1;
 }
 /* By name: its id, 0 when there is none, -1. */
 int64_t channel_find(struct engine *e, const char *name, size_t size);
@@ -85,9 +100,11 @@ void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d
                   struct op *claim);
 /* Delete one; its size, or -1. */
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id);
+/* Delete all from the first to the last id, with what waits for their times. */
+int messages_delete(struct engine *e, struct channel *c, int64_t first, int64_t last);
 
 struct burial {
-    const char *reason; /* "rejected", "max_receives" */
+    const char *reason; /* "rejected", "max_receives", "ttl" */
     struct slice error;
     int64_t receive_count, first_at_ms;
 };
@@ -152,6 +169,7 @@ int run_expire(struct engine *e, struct run *r);
  * the counters of the channel right. */
 struct delivery {
     int64_t message;
+    int lane; /* of its priority */
     struct run *run;
     int stored;
     int suspect;
@@ -192,6 +210,22 @@ int leases_of_owner(struct engine *e, int64_t owner);
 int leases_void(struct engine *e);
 /* A lease with this deadline was given. */
 void leases_note(struct engine *e, int64_t deadline_ms);
+
+/* ---- timer.c: what the wall clock does to messages ---- */
+
+/* It becomes ready at that time, in this lane. */
+int timer_defer(struct engine *e, struct channel *c, int lane, int64_t at_ms,
+                int64_t message);
+/* It is ready, and becomes a delivery that waits. */
+int timer_take(struct engine *e, struct channel *c, int64_t at_ms, struct delivery *d);
+/* It perishes at that time, unless it is in flight then. */
+int timer_expire_at(struct engine *e, struct channel *c, int64_t at_ms,
+                    int64_t message);
+/* It is no longer in flight: should it have an expiry, that counts again. */
+int timer_rearm(struct engine *e, struct channel *c, int64_t message);
+/* Let perish what is to, in all channels, EMBQ_EXPIRE_STEP at the most: 1 when some is
+ * left, 0, -1. */
+int timers_expire(struct engine *e);
 
 /* ---- claim.c, settle.c ---- */
 

@@ -1,10 +1,12 @@
 """Data to bytes and back, and the other fields of a send to the array that C takes."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from embq._times import encode_times
 from embq.errors import BodyError, InvalidArgument
 
 CodecName = Literal["json", "msgpack", "raw"]
@@ -80,6 +82,10 @@ def encode_fields(
     version: int | str | None,
     correlation_id: str | None,
     reply_to: str | None,
+    priority: int | str | None = None,
+    delay: float | timedelta | None = None,
+    at: datetime | None = None,
+    ttl: float | timedelta | None = None,
 ) -> bytes:
     """Pack what is sent besides the body; nothing (b"") when nothing is.
 
@@ -90,10 +96,11 @@ def encode_fields(
     text(source, "source")
     text(key, "key")
     attributes = _attributes(headers, version, correlation_id, reply_to)
-    if (type, source, key, attributes) == (None, None, None, None):
-        return b""
+    texts = (type, source, key, attributes)
     try:
-        return _pack((type, source, key, attributes))
+        if (priority, delay, at, ttl) != (None, None, None, None):
+            return _pack((*texts, *encode_times(priority, delay, at, ttl)))
+        return _pack(texts) if texts != (None, None, None, None) else b""
     except UnicodeEncodeError as error:
         msg = f"type, source or key is not valid Unicode: {error.reason}"
         raise InvalidArgument(msg) from error

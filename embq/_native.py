@@ -1,6 +1,6 @@
 """The C core, typed: the only module that imports the extension.
 
-Here, and only here, seconds become milliseconds and codes become exceptions.
+Here, and only here, codes become exceptions.
 
 **Signals.** A signal makes a waiting C call return `EMBQ_INTERRUPTED`. Python then runs
 its handlers, right after the call and inside our `try`, and one that raises leaves
@@ -12,8 +12,7 @@ stands in a `try` of its own, and why nothing is to be done between a call and i
 import contextlib
 import os
 import sys
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from typing import Any
@@ -22,9 +21,6 @@ import msgspec
 
 from embq import errors
 from embq.messages import Message
-
-_CENTURY = 36_525 * 86_400.0  # seconds; a longer time is a mistake, as is infinity
-_INT_MAX = 2**31 - 1
 
 
 def _load(name: str) -> Any:
@@ -82,44 +78,7 @@ _NO_TEXT = (msgspec.DecodeError, UnicodeDecodeError)
 _BAD_MESSAGE = "a field of a message in the file is no text"
 
 
-# ---- times and failures ----
-
-
-def milliseconds(value: float | timedelta, what: str) -> int:
-    """Turn a duration into milliseconds.
-
-    Args:
-        value: Seconds, or a `timedelta`. More than nothing is at least a millisecond.
-        what: The argument's name, for the error.
-
-    Returns:
-        Whole milliseconds.
-
-    Raises:
-        InvalidArgument: Not a number, NaN, negative, or above 100 years.
-    """
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{what}: {type(value).__name__} is not a number of seconds"
-        raise errors.InvalidArgument(msg)
-    if not 0 <= value <= _CENTURY:
-        msg = f"{what}: {value!r} seconds is not between 0 and 100 years"
-        raise errors.InvalidArgument(msg)
-    return max(1, round(value * 1000)) if value else 0
-
-
-def limit_ms(value: float | timedelta, what: str = "timeout") -> int:
-    """Turn a time limit into milliseconds, at most what an int holds (24 days)."""
-    return min(milliseconds(value, what), _INT_MAX)
-
-
-def wait_ms(value: float | timedelta | None, what: str = "wait") -> int:
-    """Turn a wait into milliseconds; None, or more than 24 days, is for ever: -1."""
-    if value is None:
-        return -1
-    result = milliseconds(value, what)
-    return result if result <= _INT_MAX else -1
+# ---- failures ----
 
 
 def error_text() -> str:
@@ -232,9 +191,16 @@ def send(broker: int, channel: int, body: bytes, fields: bytes, timeout: int) ->
     return row
 
 
-def send_many(broker: int, channel: int, packed: bytes, timeout: int) -> int:
-    """Store all of a packed array or none; return the first row."""
-    return _run(_lib.embq_send_many, broker, channel, packed, len(packed), timeout)
+def send_many(
+    broker: int, channel: int, packed: bytes, count: int, timeout: int
+) -> Sequence[int]:
+    """Store all of a packed array of `count` or none; return their rows."""
+    call = _lib.embq_send_many
+    first, rows = _fetch(call, broker, channel, packed, len(packed), timeout)
+    if rows:
+        found: list[int] = msgspec.msgpack.decode(rows, type=list[int])
+        return found
+    return range(first, first + count)
 
 
 def claim(

@@ -3,19 +3,20 @@
 They live in the file, so that every process, and a bare `nack()`, obeys the same rules.
 """
 
-from datetime import timedelta
 from typing import Any, Self
 
 import msgspec
 
-from embq import _native
 from embq._codec import CODECS, pack
+from embq._times import milliseconds, positive_ms
 from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
 from embq.messages import Backoff
 
 MAX_NAME = 255  # bytes of UTF-8
 _MAX_INT = 2**31 - 1
 _DEAD = ".dead"
+#: What becomes of a message whose `ttl` is over.
+EXPIRIES = ("dead_letter", "drop")
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):
@@ -30,6 +31,9 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     retry_cap_ms: int
     retry_jitter: bool
     max_body: int
+    delay_ms: int
+    ttl_ms: int
+    expiry_drops: bool
 
     @classmethod
     def build(cls, name: str, given: dict[str, Any]) -> Self:
@@ -46,10 +50,13 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             if dead_letter == name:
                 msg = f"queue {name!r}: it cannot be its own dead-letter queue"
                 raise InvalidArgument(msg)
+        ttl = given.get("ttl")
         first, factor, cap, jitter = _backoff(given.get("retry", Backoff()))
         return cls(
             codec=_codec(given.get("codec", "json")),
-            visibility_timeout_ms=_timeout(given.get("visibility_timeout", 30.0)),
+            visibility_timeout_ms=positive_ms(
+                given.get("visibility_timeout", 30.0), "visibility_timeout"
+            ),
             max_receives=count(given.get("max_receives", 5), "max_receives"),
             dead_letter=dead_letter,
             retry_first_ms=first,
@@ -57,6 +64,9 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             retry_cap_ms=cap,
             retry_jitter=jitter,
             max_body=count(given.get("max_body", 1 << 20), "max_body"),
+            delay_ms=milliseconds(given.get("delay", 0.0), "delay"),
+            ttl_ms=0 if ttl is None else positive_ms(ttl, "ttl"),
+            expiry_drops=_drops(given.get("expiry", "dead_letter")),
         )
 
     @classmethod
@@ -82,8 +92,12 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
 
     def show(self, option: str) -> Any:
         """Return one option as a caller would give it."""
-        if option == "visibility_timeout":
-            return self.visibility_timeout_ms / 1000
+        if option in ("visibility_timeout", "delay"):
+            return getattr(self, f"{option}_ms") / 1000
+        if option == "ttl":
+            return self.ttl_ms / 1000 if self.ttl_ms else None
+        if option == "expiry":
+            return EXPIRIES[self.expiry_drops]
         if option == "retry":
             first, cap = self.retry_first_ms / 1000, self.retry_cap_ms / 1000
             return Backoff(first, self.retry_factor, cap, self.retry_jitter)
@@ -144,12 +158,11 @@ def _codec(name: str) -> str:
     return name
 
 
-def _timeout(value: float | timedelta) -> int:
-    result = _native.milliseconds(value, "visibility_timeout")
-    if not result:
-        msg = "visibility_timeout: must be more than 0"
+def _drops(expiry: str) -> bool:
+    if expiry not in EXPIRIES:
+        msg = f"expiry: {expiry!r} is not one of {', '.join(EXPIRIES)}"
         raise InvalidArgument(msg)
-    return result
+    return expiry == EXPIRIES[True]
 
 
 def _backoff(retry: Backoff) -> tuple[int, float, int, bool]:
@@ -162,6 +175,6 @@ def _backoff(retry: Backoff) -> tuple[int, float, int, bool]:
     if not number or not 1 <= factor <= _MAX_INT:
         msg = f"retry: factor {factor!r} is not a number of at least 1"
         raise InvalidArgument(msg)
-    first = _native.milliseconds(retry.first, "retry: first")
-    cap = _native.milliseconds(retry.cap, "retry: cap")
+    first = milliseconds(retry.first, "retry: first")
+    cap = milliseconds(retry.cap, "retry: cap")
     return first, float(factor), cap, bool(retry.jitter)

@@ -10,8 +10,6 @@ LANES = 16
 #: In embq_state, ids of runs begin here.
 RUNS = 1 << 21
 
-#: The lane of a message without a priority.
-LANE = 15
 #: The bits of a message's id below its channel, and below its lane, all set.
 IN_CHANNEL = (1 << 45) - 1
 IN_LANE = (1 << 41) - 1
@@ -61,6 +59,9 @@ create table embq_channel(
   retry_cap_ms integer not null,
   retry_jitter integer not null,
   max_body integer not null,
+  delay_ms integer not null,
+  ttl_ms integer not null,  -- 0: none
+  expiry_drops integer not null,  -- 1: what perished is dropped, not a dead letter
   created_at_ms integer not null
 ) strict
 """
@@ -79,6 +80,8 @@ create table embq_state(
   next_sequence integer,
   sent integer,
   sent_bytes integer,
+  -- Bits of the lanes in use; above them, bit 16: some message perishes at a time.
+  lanes integer,
   -- How far first deliveries have gone in each lane: the last id handed out.
   {cursors}
   -- The depth is what was sent less what was removed.
@@ -93,6 +96,7 @@ create table embq_state(
   rejected integer,
   expired integer,
   dead integer,
+  dropped integer,
 
   -- A run: a batch of first deliveries. Its id is (deadline_ms + 1) << 21 | random, so
   -- that runs are in the order of their deadlines.
@@ -147,10 +151,28 @@ on embq_delivery(owner)
 where owner is not null
 """
 
+_DUE = """
+create table embq_due(  -- messages with a delay, until they are handed out
+  subscription integer not null,
+  lane integer not null,  -- of its priority
+  due_at_ms integer not null,
+  message integer not null,
+  primary key (subscription, lane, due_at_ms, message)
+) strict, without rowid
+"""
+
+_EXPIRY = """
+create table embq_expiry(  -- messages that perish, but for those in flight then
+  expires_at_ms integer not null,
+  message integer not null,
+  primary key (expires_at_ms, message)
+) strict, without rowid
+"""
+
 _MESSAGE = """
 create table embq_message_{shard}(
   id integer primary key,  -- channel << 45 | lane << 41 | sequence
-  flags integer not null,
+  flags integer not null,  -- its priority
   total_bytes integer not null,  -- sent to this queue so far, with this one
   sent_at_ms integer not null,
   type text,
@@ -159,6 +181,8 @@ create table embq_message_{shard}(
   public_id text,  -- only once it has moved
   attributes text,  -- JSON: headers, version, correlation_id, reply_to
   history text,  -- JSON: why it is a dead letter
+  due_at_ms integer,  -- of one that was sent with a delay
+  expires_at_ms integer,
   body blob not null
 ) strict
 """
@@ -169,10 +193,22 @@ _NOW = "cast(round((julianday('now') - 2440587.5) * 86400000) as integer)"
 
 _QUEUES_VIEW = f"""
 create view embq_queues as
-with late as (
+with recursive lane(n) as (
+  select 0
+  union all
+  select n + 1 from lane where n < {LANES - 1}
+),
+late as (
   select subscription, count(*) as delayed
-  from embq_delivery
-  where owner is null and due_at_ms > {_NOW}
+  from (
+    select subscription
+    from embq_delivery
+    where owner is null and due_at_ms > {_NOW}
+    union all
+    select subscription
+    from embq_due
+    where due_at_ms > {_NOW}
+  )
   group by subscription
 ),
 stored as (
@@ -183,12 +219,16 @@ channel as (
     c.id,
     c.name,
     s.sent + coalesce((
-      select (m.id & {IN_LANE}) - s.next_sequence + 1
-      from stored m
-      where m.id between (c.id << 45) + ({LANE} << 41) + s.next_sequence
-        and (c.id << 45) + ({LANE} << 41) + {IN_LANE}
-      order by m.id desc
-      limit 1
+      select max((
+        select (m.id & {IN_LANE}) - s.next_sequence + 1
+        from stored m
+        where m.id between (c.id << 45) + (lane.n << 41) + s.next_sequence
+          and (c.id << 45) + (lane.n << 41) + {IN_LANE}
+        order by m.id desc
+        limit 1
+      ))
+      from lane
+      where s.lanes >> lane.n & 1
     ), 0) as sent
   from embq_channel c
   join embq_state s on s.channel = c.id
@@ -207,7 +247,8 @@ select
   s.nacked,
   s.rejected,
   s.expired,
-  s.dead
+  s.dead,
+  s.dropped
 from channel c
 join embq_state s on s.channel = c.id
 left join late on late.subscription = s.id
@@ -236,7 +277,7 @@ placed as (
 judged as (
   select
     p.*,
-    d.due_at_ms,
+    coalesce(d.due_at_ms, p.due_at_ms) as ready_at_ms,
     d.suspect,
     d.error,
     d.receive_count,
@@ -244,6 +285,8 @@ judged as (
       when d.owner is not null then 'in_flight'
       when d.due_at_ms > {_NOW} then 'delayed'
       when d.due_at_ms is not null then 'ready'
+      when p.due_at_ms > {_NOW} then 'delayed'
+      when p.due_at_ms is not null then 'ready'
       when p.id > coalesce(p.cursor, 0) then 'ready'
       else 'in_flight'  -- held by a run
     end as state
@@ -258,7 +301,9 @@ select
     (select printf('%016x%016x', file_id, judged.id) from embq_meta)
   ) as id,
   state,
-  due_at_ms,
+  flags & 15 as priority,
+  ready_at_ms as due_at_ms,
+  expires_at_ms,
   coalesce(receive_count, state = 'in_flight') as receive_count,
   coalesce(suspect, 0) as suspect,
   sent_at_ms,
@@ -283,6 +328,8 @@ def statements() -> Iterator[str]:
         _DELIVERY_WAITING,
         _DELIVERY_LEASED,
         _DELIVERY_OWNED,
+        _DUE,
+        _EXPIRY,
     )
     for shard in range(SHARDS):
         yield _MESSAGE.replace("{shard}", str(shard))

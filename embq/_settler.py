@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from embq import _handles, _native
+from embq._times import milliseconds
 from embq.errors import InvalidArgument
 
 
@@ -47,7 +48,7 @@ class Settler:
         self, receipt: bytes, delay: float | timedelta | None, error: str | None
     ) -> None:
         """Let a message wait: by the retry policy, or for `delay` seconds."""
-        delay_ms = -1 if delay is None else _native.milliseconds(delay, "delay")
+        delay_ms = -1 if delay is None else milliseconds(delay, "delay")
         self._settle(_native.NACK, receipt, delay_ms, _note(error, "error"))
 
     def reject(self, receipt: bytes, reason: str) -> None:
@@ -56,7 +57,7 @@ class Settler:
 
     def extend(self, receipt: bytes, seconds: float | timedelta) -> None:
         """Move the deadline of a message."""
-        more_ms = _native.milliseconds(seconds, "seconds")
+        more_ms = milliseconds(seconds, "seconds")
         self._settle(_native.EXTEND, receipt, more_ms)
 
     def _settle(

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from embq import _handles, _native
+from embq._times import wait_ms
 from embq.errors import Busy, Error
 from embq.messages import Sent
 
@@ -38,9 +39,7 @@ class Ticket:
             Error: It could not be stored, for any reason that `send` names.
         """
         if self._sent is None:
-            row = _handles.ticket_wait(
-                self._ticket, _native.wait_ms(timeout, "timeout")
-            )
+            row = _handles.ticket_wait(self._ticket, wait_ms(timeout, "timeout"))
             if row is None:
                 hint = "it stays staged: wait for it again"
                 msg = "the message was not stored in time"

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
@@ -16,6 +16,7 @@ from embq import _handles, _native
 from embq._codec import CodecName, text
 from embq._file import Path, _absolute, _open_handle
 from embq._options import Options, count, encode_name
+from embq._times import limit_ms
 from embq.errors import Closed, Error, InvalidArgument, NotFound
 from embq.messages import Backoff, Sent
 from embq.queue import Queue
@@ -73,7 +74,7 @@ class Broker:
         self.source = source
         self._flags = _native.OPEN_FULL if durability == "full" else 0
         self._flags |= _native.OPEN_CREATE if create else 0
-        self._busy_timeout_ms = _native.limit_ms(busy_timeout, "busy_timeout")
+        self._busy_timeout_ms = limit_ms(busy_timeout, "busy_timeout")
         self._disk_reserve = -1
         if disk_reserve is not None:
             self._disk_reserve = count(disk_reserve, "disk_reserve", 0, _MAX_RESERVE)
@@ -96,6 +97,9 @@ class Broker:
         dead_letter: str | UnsetType | None = UNSET,
         retry: Backoff | UnsetType = UNSET,
         max_body: int | UnsetType = UNSET,
+        delay: float | timedelta | UnsetType = UNSET,
+        ttl: float | timedelta | UnsetType | None = UNSET,
+        expiry: Literal["dead_letter", "drop"] | UnsetType = UNSET,
     ) -> Queue:
         """Declare a queue, or open the one that is there.
 
@@ -116,6 +120,12 @@ class Broker:
             retry: How long a failed message waits. Default
                 Backoff(1.0, factor=2, cap=300.0, jitter=True).
             max_body: The largest body, fields included, in bytes. Default 1 MiB.
+            delay: Seconds until a message is handed out that says nothing else (SQS:
+                DelaySeconds). Default 0.
+            ttl: Seconds, from when it is due, until a message perishes that says
+                nothing else. Default None: never.
+            expiry: What becomes of it then: "dead_letter" (default; it is dropped when
+                there are none) or "drop".
 
         Returns:
             The queue.
@@ -132,6 +142,9 @@ class Broker:
             "dead_letter": dead_letter,
             "retry": retry,
             "max_body": max_body,
+            "delay": delay,
+            "ttl": ttl,
+            "expiry": expiry,
         }
         given = {key: value for key, value in options.items() if value is not UNSET}
         wanted = Options.build(name, given)
@@ -159,6 +172,10 @@ class Broker:
         version: int | str | None = None,
         correlation_id: str | None = None,
         reply_to: str | None = None,
+        priority: int | str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        ttl: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
     ) -> Sent:
         """Send one message to a queue by name; see `Queue.send`.
@@ -175,6 +192,10 @@ class Broker:
             version=version,
             correlation_id=correlation_id,
             reply_to=reply_to,
+            priority=priority,
+            delay=delay,
+            at=at,
+            ttl=ttl,
             timeout=timeout,
         )
 
@@ -277,7 +298,7 @@ class Broker:
             return self._handle
 
     def _limit_ms(self, timeout: float | timedelta | None) -> int:
-        return self._busy_timeout_ms if timeout is None else _native.limit_ms(timeout)
+        return self._busy_timeout_ms if timeout is None else limit_ms(timeout)
 
     def __enter__(self) -> Self:
         self._open()

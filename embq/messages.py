@@ -39,6 +39,14 @@ def _from_file(text: str | None, kind: Any, what: str) -> Any:
         raise Corrupt(msg) from None  # what it says may quote a value
 
 
+def _datetime(at_ms: int, what: str) -> datetime:
+    try:
+        return _EPOCH + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        msg = f"a message {what} {at_ms} ms after 1970"
+        raise Corrupt(msg) from None
+
+
 class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
     """One delivery of a message.
 
@@ -53,6 +61,7 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         type: What happened, e.g. "order.paid"; None when not given.
         source: Where it happened; None when not given.
         key: What it is about; None when not given.
+        priority: 0 to 9.
         receive_count: How often it was handed out, this time included.
         body: The stored bytes; `data` is their decoded form.
     """
@@ -64,6 +73,8 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
     key: str | None
     _attributes: str | None
     _history: str | None
+    priority: int
+    _expires_at_ms: int | None
     receive_count: int
     _receipt: bytes
     body: bytes
@@ -91,11 +102,17 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         Raises:
             Corrupt: The file says a time that no calendar has.
         """
-        try:
-            return _EPOCH + timedelta(milliseconds=self._sent_at_ms)
-        except OverflowError:
-            msg = f"a message sent {self._sent_at_ms} ms after 1970"
-            raise Corrupt(msg) from None
+        return _datetime(self._sent_at_ms, "sent")
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When its `ttl` is over, in UTC; None: never.
+
+        Raises:
+            Corrupt: The file says a time that no calendar has.
+        """
+        at_ms = self._expires_at_ms
+        return None if at_ms is None else _datetime(at_ms, "that expires")
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -127,7 +144,7 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
     def history(self) -> list[dict[str, Any]]:
         """Why this is a dead letter: one entry for each time it became one.
 
-        Each has "queue", "reason" ("rejected" or "max_receives"), "error",
+        Each has "queue", "reason" ("rejected", "max_receives" or "ttl"), "error",
         "receive_count", and "first_at" and "last_at" in ms since the epoch.
         """
         kind = list[dict[str, Any]] | None
@@ -214,6 +231,7 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         """
         metadata = {
             "version": self.version,
+            "priority": self.priority,
             "retryCount": self.retry_count,
             "key": self.key,
             "headers": self.headers or None,
@@ -335,6 +353,10 @@ class Outgoing(msgspec.Struct):
     version: int | str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
+    priority: int | str | None = None
+    delay: float | timedelta | None = None
+    at: datetime | None = None
+    ttl: float | timedelta | None = None
 
 
 class Backoff(msgspec.Struct, frozen=True):

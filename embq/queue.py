@@ -1,7 +1,7 @@
 """`Queue`: sending, receiving and settling."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from embq import _handles, _native
@@ -9,13 +9,14 @@ from embq._codec import CODECS, encode_fields, pack
 from embq._options import Options, count
 from embq._settler import Settler
 from embq._ticket import Ticket
+from embq._times import limit_ms, wait_ms
 from embq.messages import Message, Outgoing, Sent
 
 if TYPE_CHECKING:
     from embq.broker import Broker
 
 
-_NO_FIELDS = (None,) * 7
+_NO_FIELDS = (None,) * 11
 
 
 class Queue:
@@ -68,6 +69,10 @@ class Queue:
         version: int | str | None = None,
         correlation_id: str | None = None,
         reply_to: str | None = None,
+        priority: int | str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        ttl: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
     ) -> Sent:
         """Send one message, and return when it is stored.
@@ -84,6 +89,13 @@ class Queue:
             version: The version of the data's form.
             correlation_id: What this message answers or belongs to (AMQP).
             reply_to: Where an answer is wanted (AMQP).
+            priority: 0 to 9, or "low", "normal", "high" (2, 4, 7); higher ones are
+                handed out first. Default 4.
+            delay: Seconds until it is handed out (SQS: DelaySeconds). Default: the
+                queue's.
+            at: An aware datetime, instead of a delay. One that is past: at once.
+            ttl: Seconds, from when it is due, until it perishes unless somebody holds
+                it then (RabbitMQ: expiration). Default: the queue's.
             timeout: Seconds. Default: the broker's `busy_timeout`.
 
         Returns:
@@ -98,9 +110,19 @@ class Queue:
         """
         body = self._encode(data)
         fields = self._fields(
-            type, source, key, headers, version, correlation_id, reply_to
+            type,
+            source,
+            key,
+            headers,
+            version,
+            correlation_id,
+            reply_to,
+            priority,
+            delay,
+            at,
+            ttl,
         )
-        wait = -1 if timeout is None else _native.limit_ms(timeout)
+        wait = -1 if timeout is None else limit_ms(timeout)
         row = _native.send(self._handle, self._channel, body, fields, wait)
         return Sent(row, False, self._file)  # noqa: FBT003
 
@@ -110,7 +132,7 @@ class Queue:
         *,
         timeout: float | timedelta | None = None,
     ) -> list[Sent]:
-        """Send all of these messages or none, in order and without a gap.
+        """Send all of these messages or none, in order.
 
         Args:
             items: Data, or `embq.Outgoing(data, ...)` where there is more to say.
@@ -131,10 +153,10 @@ class Queue:
         ]
         if not packed:
             return []
-        wait = -1 if timeout is None else _native.limit_ms(timeout)
-        first = _native.send_many(self._handle, self._channel, pack(packed), wait)
-        file = self._file
-        return [Sent(row, False, file) for row in range(first, first + len(packed))]  # noqa: FBT003
+        wait = -1 if timeout is None else limit_ms(timeout)
+        handle, channel, file = self._handle, self._channel, self._file
+        rows = _native.send_many(handle, channel, pack(packed), len(packed), wait)
+        return [Sent(row, False, file) for row in rows]  # noqa: FBT003
 
     def send_nowait(
         self,
@@ -147,6 +169,10 @@ class Queue:
         version: int | str | None = None,
         correlation_id: str | None = None,
         reply_to: str | None = None,
+        priority: int | str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        ttl: float | timedelta | None = None,
     ) -> Ticket:
         """Stage one message and return at once; it is stored in the background.
 
@@ -159,6 +185,10 @@ class Queue:
             version: Of the data's form.
             correlation_id: What this answers.
             reply_to: Where an answer is wanted.
+            priority: 0 to 9, or "low", "normal", "high".
+            delay: Seconds until it is handed out.
+            at: An aware datetime, instead of a delay.
+            ttl: Seconds until it perishes.
 
         Returns:
             A ticket to ask or to wait for the outcome. A failure that nobody awaited is
@@ -170,7 +200,17 @@ class Queue:
         """
         body = self._encode(data)
         fields = self._fields(
-            type, source, key, headers, version, correlation_id, reply_to
+            type,
+            source,
+            key,
+            headers,
+            version,
+            correlation_id,
+            reply_to,
+            priority,
+            delay,
+            at,
+            ttl,
         )
         ticket = _handles.send_nowait(self._handle, self._channel, body, fields)
         return Ticket(ticket, self._file, self._owner)
@@ -195,9 +235,9 @@ class Queue:
         Raises:
             Closed: The broker was closed, perhaps while this waited.
         """
-        wait_ms = 0 if wait == 0.0 and wait is not False else _native.wait_ms(wait)
+        limit = 0 if wait == 0.0 and wait is not False else wait_ms(wait)
         flags = _native.AUTO_ACK if auto_ack else 0
-        found = _native.claim(self._handle, self._channel, 1, wait_ms, flags)
+        found = _native.claim(self._handle, self._channel, 1, limit, flags)
         if not found:
             return None
         message = found[0]
@@ -227,9 +267,7 @@ class Queue:
         """
         limit = count(n, "n")
         flags = _native.AUTO_ACK if auto_ack else 0
-        found = _native.claim(
-            self._handle, self._channel, limit, _native.wait_ms(wait), flags
-        )
+        found = _native.claim(self._handle, self._channel, limit, wait_ms(wait), flags)
         for message in found:
             message._settled = auto_ack  # noqa: SLF001
             message._home = self._settler  # noqa: SLF001
@@ -260,7 +298,7 @@ class Queue:
             Closed: The broker was closed meanwhile.
         """
         ahead = 0 if prefetch is None else count(prefetch, "prefetch")
-        return self._iterate(ahead, _native.wait_ms(wait), auto_ack=auto_ack)
+        return self._iterate(ahead, wait_ms(wait), auto_ack=auto_ack)
 
     def __iter__(self) -> Iterator[Message]:
         """Iterate for ever; the same as `messages()`."""
@@ -350,6 +388,10 @@ class Queue:
             item.version,
             item.correlation_id,
             item.reply_to,
+            item.priority,
+            item.delay,
+            item.at,
+            item.ttl,
         )
         body = self._encode(item.data)
         return [body, fields] if fields else body

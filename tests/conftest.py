@@ -18,7 +18,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside this file
 
 from clock import ClockFile
-from model import ModelBroker, ModelFile
+from model import ModelBroker
+from model_file import ModelFile
 from worker import RemoteBroker, Worker
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from model import IN_FLIGHT, OUTCOMES, STATES, ModelBroker, ModelFile
+from model import ModelBroker
+from model_file import IN_FLIGHT, OUTCOMES, STATES, ModelFile
 
-from embq import Backoff, errors
+from embq import Backoff, Outgoing, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,20 @@ RETRY = Backoff(2.0, factor=2, cap=16.0, jitter=False)
 QUEUES: dict[str, dict[str, Any]] = {
     # With a limit of 1, burials come from runs; with more, from deliveries.
     "first": {"visibility_timeout": 30, "max_receives": 2, "dead_letter": "dead"},
-    "second": {"visibility_timeout": 10, "max_receives": 4, "dead_letter": "dead"},
+    "second": {
+        "visibility_timeout": 10,
+        "max_receives": 4,
+        "dead_letter": "dead",
+        "ttl": 50,
+        "expiry": "drop",
+    },
     "once": {"visibility_timeout": 20, "max_receives": 1, "dead_letter": "dead"},
-    "endless": {"visibility_timeout": 15, "max_receives": 1, "dead_letter": None},
+    "endless": {
+        "visibility_timeout": 15,
+        "max_receives": 1,
+        "dead_letter": None,
+        "delay": 1,
+    },
 }
 COUNTERS = ("messages", "bytes", *STATES, *OUTCOMES)
 REOPENINGS = 2  # in one example
@@ -42,6 +54,15 @@ names = st.sampled_from([*QUEUES, "dead"])
 live = st.sampled_from([*QUEUES])
 processes = st.sampled_from([HERE, CHILD])
 picks = st.integers(0, 1 << 16)
+# Mostly plain, as in life.
+placings = st.fixed_dictionaries(
+    {},
+    optional={
+        "priority": st.sampled_from([0, 4, 9, "high"]),
+        "delay": st.sampled_from([0, 2, 15]),
+        "ttl": st.sampled_from([3, 12, 40]),
+    },
+)
 
 
 class Subject(Protocol):
@@ -140,6 +161,8 @@ class Machine(RuleBasedStateMachine):
             "data": message.data,
             "receive_count": message.receive_count,
             "key": message.key,
+            "priority": message.priority,
+            "expires_at": message.expires_at,
             "history": message.history,
         }
 
@@ -217,23 +240,35 @@ class Machine(RuleBasedStateMachine):
 
     # ---- sending ----
 
-    @rule(process=processes, name=live, keyed=st.booleans())
-    def send(self, process: int, name: str, keyed: bool) -> None:  # noqa: FBT001
+    @rule(process=processes, name=live, keyed=st.booleans(), placing=placings)
+    def send(
+        self,
+        process: int,
+        name: str,
+        keyed: bool,  # noqa: FBT001
+        placing: dict[str, Any],
+    ) -> None:
         """Send one."""
         self.sent += 1
         real, model = self.pair_of(process, name)
         fields = {"key": f"key {self.sent % 3}"} if keyed else {}
+        fields |= placing
         got, wanted = self.both(
             lambda: real.send(self.sent, **fields),
             lambda: model.send(self.sent, **fields),
         )
         self.ids[got.id] = wanted.id
 
-    @rule(process=processes, name=live, count=st.integers(1, 9))
-    def send_many(self, process: int, name: str, count: int) -> None:
+    @rule(process=processes, name=live, placings=st.lists(placings, max_size=9))
+    def send_many(
+        self, process: int, name: str, placings: list[dict[str, Any]]
+    ) -> None:
         """Send a batch."""
-        items = [f"{self.sent}.{number}" for number in range(count)]
         self.sent += 1
+        items = [
+            Outgoing(f"{self.sent}.{number}", **placing) if placing else str(number)
+            for number, placing in enumerate(placings)
+        ]
         real, model = self.pair_of(process, name)
         got, wanted = self.both(
             lambda: real.send_many(items), lambda: model.send_many(items)

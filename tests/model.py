@@ -13,141 +13,31 @@ has it open; several on one file are several processes; `kill()` is a noticed de
             +---- [delayed] <---- nack: due = ----+
                   (until due)     wall clock + delay
 
-What waits for its first delivery is "new", in the order of sending; what waits again is
-a "retry", in the order of (due, row). Leases live by the boot clock, waits by the wall
-clock; nothing but the retries is ordered by a clock.
+    [ready], [delayed] -- ttl is over --> dead letter, or (gone)
+
+Higher priorities go first. In each, what waits for its first delivery is "new", in the
+order of sending; what was sent with a delay, or waits again, goes in the order of (due,
+row). Leases live by the boot clock, waits and the ends of lives by the wall clock;
+nothing is "new" in the order of a clock.
 """
 
-# ruff: noqa: D101, D102, EM101, EM102, PYI034, TRY003  (short is clear here)
+# ruff: noqa: D102, EM101, EM102, PYI034, TRY003  (short is clear here)
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import model_input
-from model_input import FIELDS, Options, default_dead_letter, duration_ms
+from model_file import READY, Entry, ModelFile, Stored
+from model_input import FIELDS, duration_ms
 
 from embq import Sent, errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-STATES = READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
-OUTCOMES: tuple[str, ...] = ("sent", "delivered", "redelivered", "acked", "nacked")
-OUTCOMES += ("rejected", "expired", "dead")
 RETRIES_IN_A_ROW = 7  # then one new message goes first, so a retry storm starves nobody
-
-
-@dataclasses.dataclass
-class Entry:  # a message as it is stored
-    row: int  # its place in the order of its queue
-    id: str  # never changes, wherever the message moves
-    sent_at_ms: int
-    body: bytes
-    fields: dict[str, Any]
-    receive_count: int = 0
-    first_at_ms: int | None = None  # of the first delivery
-    due_ms: int | None = None  # None: new. A time: since or until then, again
-    suspect: bool = False  # its lease ended: whoever held it may have died of it
-    owner: ModelBroker | None = None  # the lease: who holds it ...
-    deadline_ms: int = 0  # ... and until when, by the boot clock
-    receipt: bytes | None = None  # of the latest delivery, while it is good
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass
-class Stored:
-    name: str
-    options: Options
-    entries: dict[int, Entry] = dataclasses.field(default_factory=dict)
-    counts: Counter[str] = dataclasses.field(default_factory=Counter)
-
-
-class ModelFile:
-    """The file: the queues and all rules that concern more than one process."""
-
-    def __init__(self, clock: Any) -> None:  # a clock has boot_ms and wall_ms
-        self.clock, self.last_row = clock, 0
-        self.file_id = int.from_bytes(os.urandom(8))
-        self.queues: dict[str, Stored] = {}
-
-    def state(self, entry: Entry) -> str:
-        """Say where in its life a message is. An ended lease counts until noticed."""
-        if entry.owner is not None:
-            return IN_FLIGHT
-        if entry.due_ms is not None and entry.due_ms > self.clock.wall_ms:
-            return DELAYED
-        return READY
-
-    def declare(self, name: str, given: dict[str, Any]) -> Stored:
-        """Create a queue or find it; options other than the stored are refused."""
-        model_input.check_name(name)
-        wanted = Options(**{"dead_letter": default_dead_letter(name), **given})
-        wanted.check(name)
-        stored = self.queues.setdefault(name, Stored(name, wanted))
-        for option in given:
-            if getattr(stored.options, option) != getattr(wanted, option):
-                raise errors.ConfigMismatch(f"{name}: {option} is stored otherwise")
-        return stored
-
-    def append(self, stored: Stored, entry: Entry) -> None:
-        self.last_row += 1
-        entry.row = self.last_row
-        entry.id = entry.id or f"{self.file_id:016x}{entry.row:016x}"
-        stored.entries[entry.row] = entry
-        stored.counts["sent"] += 1  # moved here or sent here: the same to this queue
-
-    def notice(self, dead: ModelBroker | None = None) -> None:
-        """End leases that are over (each claim, on any queue), or a dead process's."""
-        is_over = self.is_over if dead is None else lambda entry: entry.owner is dead
-        for stored in list(self.queues.values()):
-            for entry in list(stored.entries.values()):
-                if entry.owner and is_over(entry):
-                    stored.counts["expired"] += 1
-                    if self.is_last(stored, entry):
-                        self.bury(stored, entry, "max_receives", None)
-                        continue
-                    # At once; least often received first: one that kills hides none.
-                    self.wait(entry, due_ms=entry.receive_count, suspect=True)
-
-    def is_over(self, entry: Entry) -> bool:
-        return bool(entry.deadline_ms <= self.clock.boot_ms)
-
-    def wait(self, entry: Entry, *, due_ms: int, suspect: bool = False) -> None:
-        """End a lease: the message waits again. The receipt lives on until a claim."""
-        entry.owner, entry.due_ms, entry.suspect = None, due_ms, suspect
-
-    def is_last(self, stored: Stored, entry: Entry) -> bool:
-        """Tell whether a failed delivery was the last that the queue grants."""
-        limit = stored.options.max_receives
-        return bool(stored.options.dead_letter) and entry.receive_count >= limit
-
-    def bury(self, stored: Stored, entry: Entry, why: str, error: str | None) -> None:
-        """Move a message to the dead-letter queue; without one it is gone."""
-        del stored.entries[entry.row]
-        if stored.options.dead_letter is None:
-            return
-        stored.counts["dead"] += 1
-        target = stored.options.dead_letter
-        if target not in self.queues:
-            options = dataclasses.replace(stored.options, dead_letter=None)
-            self.queues[target] = Stored(target, options)
-        record: dict[str, Any] = {"queue": stored.name, "reason": why, "error": error}
-        record |= {"receive_count": entry.receive_count}
-        record |= {"first_at": entry.first_at_ms, "last_at": self.clock.wall_ms}
-        fresh = Entry(0, entry.id, entry.sent_at_ms, entry.body, entry.fields)
-        fresh.history = [*entry.history, record]
-        self.append(self.queues[target], fresh)
-
-    def stats(self, name: str) -> dict[str, int]:
-        entries = self.queues[name].entries.values()
-        states = Counter(self.state(entry) for entry in entries)
-        size = sum(len(entry.body) for entry in entries)
-        outcomes = {outcome: self.queues[name].counts[outcome] for outcome in OUTCOMES}
-        by_state = {state: states[state] for state in STATES}
-        return {"messages": len(entries), "bytes": size, **by_state, **outcomes}
 
 
 class ModelBroker:
@@ -215,6 +105,9 @@ class ModelQueue:
         coded = [(model_input.encode(options, *part), part[1]) for part in parts]
         entries = [Entry(0, "", now_ms, body, fields) for body, fields in coded]
         for entry in entries:
+            times = model_input.times(options, entry.fields, now_ms)
+            entry.priority, entry.due_ms, entry.expires_ms = times
+        for entry in entries:
             self.file.append(self.stored, entry)
         return [Sent(entry.id) for entry in entries]
 
@@ -224,10 +117,12 @@ class ModelQueue:
     def _choose(self, *, more: bool) -> Entry | None:
         """Pick the message that goes next; with `more` as a later one of a batch."""
         ready = [e for e in self.stored.entries.values() if self.file.state(e) == READY]
+        if more or self.broker.holds_suspect():  # if it kills, it shall kill alone
+            ready = [entry for entry in ready if not entry.suspect]
+        top = max((entry.priority for entry in ready), default=0)
+        ready = [entry for entry in ready if entry.priority == top]
         new = [entry for entry in ready if entry.due_ms is None]
         again = [entry for entry in ready if entry.due_ms is not None]
-        if more or self.broker.holds_suspect():  # if it kills, it shall kill alone
-            again = [entry for entry in again if not entry.suspect]
         starved = self.broker.retries_in_a_row[self.name] >= RETRIES_IN_A_ROW
         if again and not (new and starved):
             return min(again, key=lambda entry: (entry.due_ms, entry.row))
@@ -239,19 +134,25 @@ class ModelQueue:
         self.file.notice()
         if self.stored.options.dead_letter and self.stored.options.max_receives == 1:
             limit = 1  # a crash must not bury the neighbours
-        in_a_row = self.broker.retries_in_a_row
         taken: list[Entry] = []
         while len(taken) < limit and (entry := self._choose(more=bool(taken))):
+            if taken and taken[-1].priority > entry.priority:
+                self._count_retries(taken)
+            in_a_row = self.broker.retries_in_a_row
             in_a_row[self.name] = 0 if entry.due_ms is None else in_a_row[self.name] + 1
             self._lease(entry, auto_ack=auto_ack)
             taken.append(entry)
             if entry.suspect:
                 self.broker.suspect = entry, entry.receipt
                 break
-        taken.sort(key=lambda entry: entry.due_ms is None)  # stable
-        if taken and taken[-1].due_ms is None:
-            in_a_row[self.name] = 0  # the last one handed out is new
+        self._count_retries(taken)
         return taken
+
+    def _count_retries(self, taken: list[Entry]) -> None:
+        """Of the last priority, hand out what is new after what is not (stable)."""
+        taken.sort(key=lambda entry: (-entry.priority, entry.due_ms is None))
+        if taken and taken[-1].due_ms is None:
+            self.broker.retries_in_a_row[self.name] = 0  # the last one is new
 
     def _lease(self, entry: Entry, *, auto_ack: bool) -> None:
         """Count the delivery and write the lease, before a handler can see it."""
@@ -336,6 +237,7 @@ class ModelMessage:
         self.id, self.body, self.receipt = entry.id, entry.body, entry.receipt or b""
         self.history, self.queue = list(entry.history), queue.name
         self.settled = False
+        self.priority, self._expires_ms = entry.priority, entry.expires_ms
         self.receive_count = entry.receive_count
         self.retry_count = self.receive_count - 1
         for name in FIELDS:
@@ -344,6 +246,11 @@ class ModelMessage:
     @property
     def data(self) -> Any:
         return model_input.decode(self._stored.options, self.body)
+
+    @property
+    def expires_at(self) -> Any:
+        """When it perishes."""
+        return model_input.datetime_of(self._expires_ms)
 
     def _held(self) -> Entry:
         self._queue.broker.check_open()

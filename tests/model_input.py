@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,6 +18,9 @@ from embq import Backoff, Sent, errors
 HUNDRED_YEARS_MS = 36_525 * 86_400_000
 TEXTS = ("type", "source", "key", "correlation_id", "reply_to")
 FIELDS = (*TEXTS, "headers", "version")
+TIMES = ("priority", "delay", "at", "ttl")
+PRIORITIES = {"low": 2, "normal": 4, "high": 7}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Codec = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
 CODECS: dict[str, Codec] = {
     "json": (msgspec.json.encode, msgspec.json.decode),
@@ -35,6 +38,47 @@ def duration_ms(value: object, what: str) -> int:
     if not 0 <= value <= HUNDRED_YEARS_MS / 1000:  # also refuses NaN
         raise errors.InvalidArgument(f"{what}: not between 0 and 100 years")
     return round(value * 1000)
+
+
+def positive_ms(value: object, what: str) -> int:
+    """Refuse a duration of nothing as well."""
+    found = duration_ms(value, what)
+    if found == 0:
+        raise errors.InvalidArgument(f"{what}: must be more than 0")
+    return found
+
+
+def priority_of(value: object) -> int:
+    """Give the number of a priority, the default for None."""
+    value = PRIORITIES.get(value, -1) if isinstance(value, str) else value
+    value = 4 if value is None else value
+    if type(value) is not int or value not in range(10):
+        raise errors.InvalidArgument("priority: not 0 to 9")
+    return value
+
+
+def times(
+    options: Options, fields: dict[str, Any], now_ms: int
+) -> tuple[int, int | None, int | None]:
+    """Say how a message stands: its priority, when it is due, when it perishes."""
+    delay, at, ttl = fields.get("delay"), fields.get("at"), fields.get("ttl")
+    if delay is not None and at is not None:
+        raise errors.InvalidArgument("delay and at")
+    due_ms = now_ms + duration_ms(options.delay if delay is None else delay, "delay")
+    if at is not None:
+        if not isinstance(at, datetime) or at.tzinfo is None:
+            raise errors.InvalidArgument("at: not an aware datetime")
+        due_ms = -((EPOCH - at) // timedelta(milliseconds=1))
+    ttl = options.ttl if ttl is None else ttl
+    from_ms = max(due_ms, now_ms)
+    expires_ms = None if ttl is None else from_ms + positive_ms(ttl, "ttl")
+    priority = priority_of(fields.get("priority"))
+    return priority, due_ms if due_ms > now_ms else None, expires_ms
+
+
+def datetime_of(at_ms: int | None) -> datetime | None:
+    """Give the time in UTC."""
+    return None if at_ms is None else EPOCH + timedelta(milliseconds=at_ms)
 
 
 def backoff_ms(retry: Any, receive_count: int) -> int:
@@ -74,6 +118,9 @@ class Options:
     dead_letter: str | None = None
     retry: Any = dataclasses.field(default_factory=lambda: Backoff(1.0))
     max_body: int = 1 << 20
+    delay: float = 0.0
+    ttl: float | None = None
+    expiry: str = "dead_letter"
 
     def check(self, name: str) -> None:
         """Refuse what could never work."""
@@ -84,6 +131,11 @@ class Options:
             raise errors.InvalidArgument("visibility_timeout: must be more than 0")
         at_least_one(self.max_receives, "max_receives")
         at_least_one(self.max_body, "max_body")
+        duration_ms(self.delay, "delay")
+        if self.ttl is not None:
+            positive_ms(self.ttl, "ttl")
+        if self.expiry not in ("dead_letter", "drop"):
+            raise errors.InvalidArgument("expiry: unknown")
         if self.dead_letter is not None:
             check_name(self.dead_letter)
             if self.dead_letter == name:
@@ -92,7 +144,7 @@ class Options:
 
 def encode(options: Options, data: object, fields: dict[str, Any]) -> bytes:
     """Give the body's bytes, or refuse it before anything is stored."""
-    if unknown := set(fields) - set(FIELDS):
+    if unknown := set(fields) - {*FIELDS, *TIMES}:
         raise TypeError(f"unexpected fields {unknown}")
     for name in TEXTS:
         if not isinstance(fields.get(name), str | None):
@@ -122,7 +174,7 @@ def parts(item: object) -> tuple[object, dict[str, Any]]:
     """Take an `embq.Outgoing` apart; anything else is data."""
     if type(item).__name__ != "Outgoing":
         return item, {}
-    found = {name: getattr(item, name) for name in FIELDS}
+    found = {name: getattr(item, name) for name in (*FIELDS, *TIMES)}
     data = item.data  # type: ignore[attr-defined]
     return data, {name: value for name, value in found.items() if value is not None}
 

@@ -17,7 +17,8 @@ from conftest import DEATH_NOTICED_S
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from machine import CHILD, HERE, Machine
-from model import OUTCOMES, STATES, Entry, ModelBroker, ModelFile, ModelMessage
+from model import ModelBroker, ModelMessage
+from model_file import OUTCOMES, STATES, Entry, ModelFile
 from worker import Worker
 
 if TYPE_CHECKING:

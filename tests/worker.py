@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 SEEN = (
     "id", "data", "body", "receive_count", "history", "type", "source", "key",
-    "headers", "version", "correlation_id", "reply_to", "receipt",
+    "headers", "version", "correlation_id", "reply_to", "receipt", "priority",
+    "expires_at",
 )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ static void refusals(void) {
     CHECK(embq_send(broker, channel, "x", 1, "\x94\xc0", 2, -1) ==
           EMBQ_INVALID_ARGUMENT);
     CHECK(embq_send(broker, 77, "x", 1, "", 0, -1) == EMBQ_NOT_FOUND);
-    CHECK(embq_send_many(broker, channel, "\x92\xc4\x01x", 4, -1) ==
+    CHECK(embq_send_many(broker, channel, "\x92\xc4\x01x", 4, -1, NULL) ==
           EMBQ_INVALID_ARGUMENT);
     /* More than SQLite stores, whatever the queue allows; its bytes are not looked at.
      */
@@ -66,7 +66,7 @@ static void verbs(void) {
     CHECK(embq_send_many(broker, channel,
                          "\x93\xc4\x01x\x92\xc4\x01y\xc4\x06\x94\xa1t\xc0\xc0"
                          "\xc0\xc4\x01z",
-                         19, -1) > 0);
+                         19, -1, NULL) > 0);
     CHECK(embq_depth(broker, channel) == 4);
     CHECK(claim(8, 0, 0, r) == 4);
     CHECK(settle(EMBQ_ACK, r, 1) == 1);

@@ -114,9 +114,11 @@ static void send(int which, struct slice bytes, const struct record *r, int many
     if (r->c & 0x40) packed = bytes;
     int64_t before = total_of(which);
     if (many) {
+        embq_bytes rows = {0};
         struct unpacker u = unpack_from(packed.data, packed.size);
         count = unpack_array(&u);
-        code = embq_send_many(b, channel, packed.data, packed.size, timeout_of(r));
+        code = embq_send_many(b, channel, packed.data, packed.size, timeout_of(r), &rows);
+        embq_bytes_free(&rows);
     } else {
         code = embq_send(b, channel, bytes.data, bytes.size, packed.data, packed.size,
                          timeout_of(r));

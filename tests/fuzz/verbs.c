@@ -127,7 +127,7 @@ static void send(const struct input *in, const struct record *r) {
         struct packer p = {0};
         pack_array(&p, r->b % 8);
         for (int i = 0; i < r->b % 8; i++) pack_blob(&p, body.data, body.size);
-        checked(embq_send_many(d.broker, channel, p.data, p.size, -1));
+        checked(embq_send_many(d.broker, channel, p.data, p.size, -1, NULL));
         pack_free(&p);
     } else {
         embq_ref ticket =
