@@ -74,8 +74,8 @@ static int options_are_sound(const struct options *o) {
 static int counters_are_sound(const struct channel *c) {
     const struct subscription *u = &c->sub;
     const int64_t counters[] = {
-        c->sent,      c->sent_bytes, u->removed,      u->in_flight,   u->waiting,
-        u->delivered, u->acked,      u->nacked,       u->redelivered, u->rejected,
+        c->sent,      c->sent_bytes, u->removed,       u->in_flight,   u->waiting,
+        u->delivered, u->acked,      u->nacked,        u->redelivered, u->rejected,
         u->expired,   u->dead,       u->removed_bytes, u->dropped};
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
         if (!is_between(counters[i], 0, EMBQ_COUNTER_MAX)) return 0;
@@ -151,7 +151,7 @@ static int subscription_read(struct engine *e, struct channel *c) {
     int64_t *counters[] = {&c->sub.removed, &c->sub.removed_bytes, &c->sub.in_flight,
                            &c->sub.waiting, &c->sub.delivered,     &c->sub.redelivered,
                            &c->sub.acked,   &c->sub.nacked,        &c->sub.rejected,
-                           &c->sub.expired, &c->sub.dead,    &c->sub.dropped};
+                           &c->sub.expired, &c->sub.dead,          &c->sub.dropped};
     c->sub.id = sq.column_int64(s, column++);
     c->next_sequence = c->stored_sequence = sq.column_int64(s, column++);
     c->sent = sq.column_int64(s, column++);
@@ -341,11 +341,10 @@ static int subscription_write(struct engine *e, struct channel *c) {
     struct subscription *u = &c->sub;
     if (c->sent == u->removed) u->lanes = LANES_NONE; /* it is empty: a plain queue */
     const int64_t log[] = {c->next_sequence, c->sent, c->sent_bytes, u->lanes};
-    const int64_t counters[] = {u->removed, u->removed_bytes, u->in_flight,
-                                u->waiting, u->delivered,     u->redelivered,
-                                u->acked,   u->nacked,        u->rejected,
-                                u->expired, u->dead,          u->dropped,
-                                u->id};
+    const int64_t counters[] = {
+        u->removed,     u->removed_bytes, u->in_flight, u->waiting,  u->delivered,
+        u->redelivered, u->acked,         u->nacked,    u->rejected, u->expired,
+        u->dead,        u->dropped,       u->id};
     sqlite3_stmt *s = statement(e, ST_SUBSCRIPTION_WRITE, 0);
     int index = 1;
     c->stored_sequence = c->next_sequence;

@@ -14,7 +14,7 @@ struct claim {
     struct engine *e;
     struct channel *c;
     struct op *op;
-    int lane; /* where it looks now */
+    int lane;  /* where it looks now */
     int alone; /* a suspect was taken: nothing goes with it */
     int64_t limit, count;
     int64_t now_ms, wall_ms, deadline_ms;
@@ -68,7 +68,8 @@ static int waiter_take(struct claim *k, const struct waiter *w) {
     struct engine *e = k->e;
     struct delivery d;
     if (waiter_read(k, w, &d) < 0) return -1;
-    sqlite3_stmt *row = statement_ints(e, ST_MESSAGE_READ, k->c->shard, INTS(w->message));
+    sqlite3_stmt *row =
+        statement_ints(e, ST_MESSAGE_READ, k->c->shard, INTS(w->message));
     if (statement_step(e, row) <= 0) return storage_corrupt(e);
     d.receive_count++;
     d.token = token_new();
@@ -234,8 +235,8 @@ static int64_t lane_due_ms(struct claim *k, int lane) {
         due = statement_int(k->e, ST_DELIVERY_NEXT_DUE, 0,
                             INTS(id, lane, 0, k->wall_ms), INT64_MAX);
     if (k->c->sub.lanes & LANES_DEFERRED)
-        due = min_wait(
-            due, statement_int(k->e, ST_DUE_NEXT, 0, INTS(id, lane), INT64_MAX));
+        due = min_wait(due,
+                       statement_int(k->e, ST_DUE_NEXT, 0, INTS(id, lane), INT64_MAX));
     return due;
 }
 

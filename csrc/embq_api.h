@@ -116,9 +116,9 @@ void embq_abandon(void);
 long long embq_declare(embq_ref broker, const char *name, size_t name_size,
                        const char *options, size_t options_size, embq_bytes *stored);
 /* Store one message. `fields`: msgpack array [type, source, key, attributes], each nil
- * or str; with more to say followed by [priority, delay_ms, at_ms, ttl_ms], each -1 when
- * the queue decides; or nothing (size 0). Returns its row. timeout -1: the broker's busy
- * timeout. */
+ * or str; with more to say followed by [priority, delay_ms, at_ms, ttl_ms], each -1
+ * when the queue decides; or nothing (size 0). Returns its row. timeout -1: the
+ * broker's busy timeout. */
 long long embq_send(embq_ref broker, long long channel, const char *body,
                     size_t body_size, const char *fields, size_t fields_size,
                     int timeout_ms);

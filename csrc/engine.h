@@ -88,7 +88,7 @@ struct engine {
     int64_t next_expiry_ms; /* the same for messages */
     uint64_t next_expiry_epoch;
     int64_t perished_in; /* the transaction that did a step of it */
-    int64_t expired_in; /* the transaction that returned ended leases last */
+    int64_t expired_in;  /* the transaction that returned ended leases last */
     struct suspect suspect;
     struct space space;
     uint32_t wake_bits;      /* of this group */

@@ -66,7 +66,8 @@ struct place {
 
 static struct place place_of(const struct options *o, const struct fields *f,
                              int64_t now_ms) {
-    struct place p = {.priority = f->priority < 0 ? EMBQ_PRIORITY_DEFAULT : f->priority};
+    struct place p = {.priority =
+                          f->priority < 0 ? EMBQ_PRIORITY_DEFAULT : f->priority};
     int64_t delay_ms = f->delay_ms < 0 ? o->delay_ms : f->delay_ms;
     int64_t ttl_ms = f->ttl_ms < 0 ? o->ttl_ms : f->ttl_ms;
     if (f->at_ms > now_ms) p.due_ms = f->at_ms;

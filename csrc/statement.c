@@ -5,8 +5,9 @@
 #include <string.h>
 
 /* clang-format off: SQL is laid out by clause */
-#define MESSAGE_COLUMNS \
-    "id, sent_at_ms, type, source, key, public_id, attributes, history, body, flags,\n" \
+#define MESSAGE_COLUMNS                                                         \
+    "id, sent_at_ms, type, source, key, public_id, attributes, history, body, " \
+    "flags,\n"                                                                  \
     "       expires_at_ms"
 #define MESSAGE_INSERT                                                        \
     "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n" \
@@ -50,13 +51,14 @@ static const char *const texts[STATEMENTS] = {
 
     [ST_OWNER_CLEAR] = "delete from embq_owner",
 
-    [ST_CHANNEL_READ] = "select name, shard, codec, visibility_timeout_ms,\n"
-                        "       max_receives,\n"
-                        "       dead_letter, retry_first_ms, retry_factor,\n"
-                        "       retry_cap_ms,\n"
-                        "       retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops\n"
-                        "from embq_channel\n"
-                        "where id = ?1",
+    [ST_CHANNEL_READ] =
+        "select name, shard, codec, visibility_timeout_ms,\n"
+        "       max_receives,\n"
+        "       dead_letter, retry_first_ms, retry_factor,\n"
+        "       retry_cap_ms,\n"
+        "       retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops\n"
+        "from embq_channel\n"
+        "where id = ?1",
     [ST_CHANNEL_BY_NAME] = "select id\n"
                            "from embq_channel\n"
                            "where name = ?1",
@@ -252,9 +254,8 @@ static const char *const texts[STATEMENTS] = {
                                "where owner is not null and ?1 = 0\n"
                                "limit 1",
 
-    [ST_DUE_INSERT] =
-        "insert into embq_due(subscription, lane, due_at_ms, message)\n"
-        "values (?1, ?2, ?3, ?4)",
+    [ST_DUE_INSERT] = "insert into embq_due(subscription, lane, due_at_ms, message)\n"
+                      "values (?1, ?2, ?3, ?4)",
     [ST_DUE_DELETE] = "delete from embq_due\n"
                       "where subscription = ?1 and lane = ?2 and due_at_ms = ?3\n"
                       "  and message = ?4",

@@ -170,8 +170,8 @@ static int64_t oldest_ms(struct reading *r, int64_t channel, const struct counts
         if (!(n->lanes >> lane & 1)) continue;
         int64_t first = message_id(channel, lane, 0);
         int64_t last = message_id(channel, lane, n->next_sequence - 1);
-        int64_t sent_at = reading_int(r, ST_MESSAGE_OLDEST, (int)n->shard,
-                                      INTS(first, last), -1);
+        int64_t sent_at =
+            reading_int(r, ST_MESSAGE_OLDEST, (int)n->shard, INTS(first, last), -1);
         if (oldest < 0 || (sent_at >= 0 && sent_at < oldest)) oldest = sent_at;
     }
     return oldest;

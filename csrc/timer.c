@@ -72,8 +72,7 @@ static int never_handed_out(struct engine *e, struct channel *c, struct delivery
     if (lane != EMBQ_LANE_DEFERRED && d->message <= c->sub.cursor[lane]) return 0;
     if (times_read(e, c, d->message, &t) < 0) return -1;
     d->lane = t.lane;
-    if (lane == EMBQ_LANE_DEFERRED)
-        return timer_take(e, c, t.due_ms, d) < 0 ? -1 : 1;
+    if (lane == EMBQ_LANE_DEFERRED) return timer_take(e, c, t.due_ms, d) < 0 ? -1 : 1;
     c->sub.waiting++;
     return 1;
 }

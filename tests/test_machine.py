@@ -210,9 +210,32 @@ class ForgetsWaits(ModelFile):
         return super().state(entry)
 
 
-@pytest.mark.parametrize(
-    "broken", [NeverSuspects, IgnoresDeaths, BuriesLate, ForgetsWaits]
+class NothingPerishes(ModelFile):
+    """A broken queue: what is too old is handed out."""
+
+    def perish(self) -> None:
+        pass
+
+
+class ForgetsPriority(ModelFile):
+    """A broken queue: what waits again is of the default priority."""
+
+    def wait(self, entry: Entry, *, due_ms: int, suspect: bool = False) -> None:
+        entry.priority = 4
+        super().wait(entry, due_ms=due_ms, suspect=suspect)
+
+
+BROKEN = (
+    NeverSuspects,
+    IgnoresDeaths,
+    BuriesLate,
+    ForgetsWaits,
+    NothingPerishes,
+    ForgetsPriority,
 )
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_the_machine_finds_what_is_broken(
     clock: ClockFile, broken: type[ModelFile]
 ) -> None:

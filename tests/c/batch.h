@@ -15,7 +15,7 @@ static inline long long outcome_of(long long result) {
 /* Options of a raw queue, in the order of embq/_options.py. */
 static inline struct packer options_of(int max_receives) {
     struct packer options = {0};
-    pack_array(&options, 9);
+    pack_array(&options, 12);
     pack_text(&options, "raw", 3);
     pack_int(&options, 30000);
     pack_int(&options, max_receives);
@@ -25,18 +25,23 @@ static inline struct packer options_of(int max_receives) {
     pack_int(&options, 300000);
     pack_bool(&options, 0);
     pack_int(&options, 1000);
+    pack_int(&options, 0);
+    pack_int(&options, 0);
+    pack_bool(&options, 0);
     return options;
 }
 
-/* The receipts of a claimed batch: the ninth of the ten values of each message. */
+/* The receipts of a claimed batch: the last but one of the twelve values of each. */
 static inline int receipts_of(const embq_bytes *batch, char *receipts) {
     struct unpacker u = unpack_from(batch->data, (size_t)batch->size);
     int count = (int)unpack_array(&u);
     for (int i = 0; i < count; i++) {
-        CHECK(unpack_array(&u) == 10);
+        CHECK(unpack_array(&u) == 12);
         unpack_slice(&u);
         unpack_int(&u);
         for (int j = 0; j < 5; j++) unpack_slice(&u);
+        unpack_int(&u);   /* priority */
+        unpack_slice(&u); /* never expires */
         unpack_int(&u);
         struct slice receipt = unpack_slice(&u);
         CHECK(receipt.size == EMBQ_RECEIPT_SIZE);

@@ -64,8 +64,7 @@ static void *send_each(void *which) {
 static void *send_batches(void *which) {
     for (int i = 0; i < EACH / 3; i++) {
         CHECK(embq_send_many(*(embq_ref *)which, channel,
-                             "\x93\xc4\x01x\xc4\x01y\xc4\x01z", 10, -1,
-                             NULL) > 0);
+                             "\x93\xc4\x01x\xc4\x01y\xc4\x01z", 10, -1, NULL) > 0);
         ATOMIC_ADD(&sent, 3);
     }
     return NULL;

@@ -32,14 +32,18 @@ int code_is_typed(int64_t code) {
     }
 }
 
-/* The ten values of message_pack(); the ninth is the receipt. */
+/* The twelve values of message_pack(). */
 static void message_read(struct unpacker *u, int64_t channel, struct receipt_of *r) {
     int64_t words[3];
-    CHECK(unpack_array(u) == 10);
+    CHECK(unpack_array(u) == 12);
     CHECK(unpack_slice(u).data);                 /* id */
     unpack_int(u);                               /* sent_at_ms */
     for (int i = 0; i < 5; i++) unpack_slice(u); /* type .. history */
-    unpack_int(u);                               /* receive_count */
+    int64_t priority = unpack_int(u);
+    CHECK(priority >= 0 && priority <= EMBQ_PRIORITY_MAX);
+    if (*u->next == 0xc0) unpack_slice(u); /* expires_at_ms: never */
+    else unpack_int(u);
+    unpack_int(u); /* receive_count */
     struct slice receipt = unpack_slice(u);
     CHECK(receipt.size == EMBQ_RECEIPT_SIZE);
     CHECK(unpack_slice(u).data); /* body */
@@ -80,7 +84,7 @@ int64_t stat_of(const embq_bytes *stats, const char *name) {
 
 struct packer options_packed(const struct queue_options *o) {
     struct packer p = {0};
-    pack_array(&p, 9);
+    pack_array(&p, 12);
     pack_text(&p, o->codec, strlen(o->codec));
     pack_int(&p, o->visibility_ms);
     pack_int(&p, o->max_receives);
@@ -90,6 +94,9 @@ struct packer options_packed(const struct queue_options *o) {
     pack_int(&p, o->cap_ms);
     pack_bool(&p, 0);
     pack_int(&p, o->max_body);
+    pack_int(&p, o->delay_ms);
+    pack_int(&p, o->ttl_ms);
+    pack_bool(&p, 0);
     CHECK(!p.failed);
     return p;
 }

@@ -72,9 +72,13 @@ int64_t total_of(int broker) {
     struct unpacker u = unpack_from(names.data, (size_t)names.size);
     for (uint32_t left = unpack_array(&u); left; left--) {
         CHECK(unpack_array(&u) == 2);
-        int64_t depth = embq_depth(b, unpack_int(&u));
+        int64_t channel = unpack_int(&u), depth = embq_depth(b, channel);
+        embq_bytes stats = {0};
         CHECK(depth >= 0 && unpack_slice(&u).data);
-        total += depth;
+        CHECK(embq_stats(b, channel, &stats) == 0);
+        /* A claim that waits lets perish what is to, whenever it looks. */
+        total += depth + stat_of(&stats, "dropped");
+        embq_bytes_free(&stats);
     }
     CHECK(!u.failed && u.next == u.end);
     embq_bytes_free(&names);

@@ -69,8 +69,8 @@ void broker_open(int which, int64_t disk_reserve);
 void broker_free(int which);
 /* No interrupted call is left of this thread. */
 void pending_end(void);
-/* The messages of all queues of the file, once nothing of the broker is staged; -1 when
- * that cannot be told. */
+/* The messages that all queues of the file have or dropped, once nothing of the broker
+ * is staged; -1 when that cannot be told. */
 int64_t total_of(int broker);
 void batch_note(const embq_bytes *batch, int64_t count, int64_t channel);
 /* Whether anybody was ever given this receipt. A run that does not exist is passed

@@ -26,12 +26,19 @@ static int timeout_of(const struct record *r) {
 /* ---- bytes, well formed but for one place ---- */
 
 static struct packer fields_of(struct slice bytes, uint8_t c) {
+    static const int64_t delays[] = {-1, 0, 50, 100000}, ends[] = {-1, 1, 500, 100000};
     struct packer p = {0};
-    pack_array(&p, 4);
+    int placed = c & 0x10;
+    pack_array(&p, placed ? 8 : 4);
     for (int i = 0; i < 4; i++) {
         if (c >> i & 1) pack_text(&p, bytes.data, bytes.size);
         else pack_nil(&p);
     }
+    if (!placed) return p;
+    pack_int(&p, (c >> 5) - 1);
+    pack_int(&p, delays[c & 3]);
+    pack_int(&p, c & 4 ? CLOCK_START + delays[c & 3] : -1);
+    pack_int(&p, ends[c >> 2 & 3]);
     return p;
 }
 
@@ -59,9 +66,10 @@ static void spoil(struct packer *p, const struct record *r) {
 static struct packer options_of(const struct record *r) {
     static const char *const names[] = {NULL, "a.dead", "a", "b", "raw"};
     struct queue_options o = {
-        "json", names[r->b % LENGTH(names)], 1000, 3, 1000, 300000, 1 << 16, 2.0};
-    int64_t *numbers[] = {&o.visibility_ms, &o.max_receives, &o.first_ms, &o.cap_ms,
-                          &o.max_body};
+        "json", names[r->b % LENGTH(names)], 1000, 3, 1000, 300000, 1 << 16, 2.0,
+        0,      r->b & 0x10 ? 300 : 0};
+    int64_t *numbers[] = {&o.visibility_ms, &o.max_receives, &o.first_ms, &o.cap_ms};
+    if (r->c & 0x10) o.max_body = input_number((uint8_t)(r->n >> 8), r->v);
     if (r->c & 1) *numbers[r->c >> 1 & 3] = input_number((uint8_t)(r->n >> 8), r->v);
     if (r->c & 8) memcpy(&o.factor, &r->v, sizeof o.factor);
     struct packer p = options_packed(&o);
@@ -117,7 +125,8 @@ static void send(int which, struct slice bytes, const struct record *r, int many
         embq_bytes rows = {0};
         struct unpacker u = unpack_from(packed.data, packed.size);
         count = unpack_array(&u);
-        code = embq_send_many(b, channel, packed.data, packed.size, timeout_of(r), &rows);
+        code =
+            embq_send_many(b, channel, packed.data, packed.size, timeout_of(r), &rows);
         embq_bytes_free(&rows);
     } else {
         code = embq_send(b, channel, bytes.data, bytes.size, packed.data, packed.size,

@@ -110,6 +110,7 @@ struct queue_options {
     const char *codec, *dead_letter;
     int64_t visibility_ms, max_receives, first_ms, cap_ms, max_body;
     double factor;
+    int64_t delay_ms, ttl_ms;
 };
 /* Packed as embq_declare wants it; pack_free() it. */
 struct packer options_packed(const struct queue_options *o);
@@ -143,7 +144,7 @@ struct rows {
     const char *columns[24];
 };
 
-#define ROWS 9
+#define ROWS 11
 extern const struct rows rows[ROWS];
 /* SQL that makes tables, indexes, triggers and views what they were not. */
 #define SCHEMA_DAMAGES 28

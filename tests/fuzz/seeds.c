@@ -13,8 +13,8 @@ static int64_t queue_a, queue_b;
 static struct receipt_of held[512];
 
 static int64_t declare(const char *name, const char *dead, int64_t max_receives) {
-    const struct queue_options options = {"json", dead,   30000,   max_receives,
-                                          1000,   300000, 1 << 20, 2.0};
+    const struct queue_options options = {
+        "json", dead, 30000, max_receives, 1000, 300000, 1 << 20, 2.0, 0, 0};
     struct packer p = options_packed(&options);
     embq_bytes stored = {0};
     int64_t id = embq_declare(broker, name, strlen(name), p.data, p.size, &stored);
@@ -41,6 +41,19 @@ static void send(int64_t queue, size_t size) {
     pack_free(&fields);
 }
 
+/* With a priority, and now and then a delay and an end of its life. */
+static void send_placed(int64_t queue, int i) {
+    struct packer fields = {0};
+    pack_array(&fields, 8);
+    for (int j = 0; j < 4; j++) pack_nil(&fields);
+    pack_int(&fields, i % 10);
+    pack_int(&fields, i % 3 ? -1 : 1000 * i);
+    pack_int(&fields, -1);
+    pack_int(&fields, i % 4 ? -1 : 1000 * (i + 1));
+    CHECK(embq_send(broker, queue, "1", 1, fields.data, fields.size, -1) > 0);
+    pack_free(&fields);
+}
+
 static int claim(int64_t queue, int limit) {
     embq_bytes batch = {0};
     int count = embq_claim(broker, queue, limit, 0, 0, &batch);
@@ -62,6 +75,8 @@ static void fill_nothing(void) {
 
 static void fill_messages(void) {
     for (int i = 0; i < 12; i++) send(i % 3 ? queue_a : queue_b, (size_t)i);
+    for (int i = 0; i < 24; i++) send_placed(i % 3 ? queue_b : queue_a, i);
+    CHECK(claim(queue_b, 3) == 3);
 }
 
 static void fill_runs(void) {

@@ -4,9 +4,10 @@
  */
 #include "fuzz.h"
 
-#define MESSAGE_COLUMNS                                                     \
-    11, {"id",  "flags",     "total_bytes", "sent_at_ms", "type", "source", \
-         "key", "public_id", "attributes",  "history",    "body"}
+#define MESSAGE_COLUMNS                                                  \
+    13, {"id",     "flags",     "total_bytes",  "sent_at_ms", "type",    \
+         "source", "key",       "public_id",    "attributes", "history", \
+         "body",   "due_at_ms", "expires_at_ms"}
 
 /* clang-format off */
 const struct rows rows[ROWS] = {
@@ -14,15 +15,16 @@ const struct rows rows[ROWS] = {
      {"id", "schema_version", "file_id", "boot_id", "device", "inode",
       "created_at_ms"}},
     {"embq_owner", "rowid", "1", 3, {"slot", "pid", "opened_at_ms"}},
-    {"embq_channel", "rowid", "1", 14,
+    {"embq_channel", "rowid", "1", 17,
      {"id", "kind", "name", "shard", "codec", "visibility_timeout_ms", "max_receives",
       "dead_letter", "retry_first_ms", "retry_factor", "retry_cap_ms", "retry_jitter",
-      "max_body", "created_at_ms"}},
+      "max_body", "created_at_ms", "delay_ms", "ttl_ms", "expiry_drops"}},
     /* A subscription, ... */
-    {"embq_state", "rowid", "channel is not null", 20,
+    {"embq_state", "rowid", "channel is not null", 22,
      {"id", "channel", "name", "next_sequence", "sent", "sent_bytes", "cursor_15",
       "removed", "removed_bytes", "in_flight", "waiting", "delivered", "redelivered",
-      "acked", "nacked", "rejected", "expired", "dead", "cursor_0", "subscription"}},
+      "acked", "nacked", "rejected", "expired", "dead", "cursor_0", "subscription",
+      "lanes", "dropped"}},
     /* ... and a run. */
     {"embq_state", "rowid", "subscription is not null", 9,
      {"id", "subscription", "first", "last", "states", "owner", "token",
@@ -33,6 +35,9 @@ const struct rows rows[ROWS] = {
     {"embq_message_0", "rowid", "1", MESSAGE_COLUMNS},
     {"embq_message_1", "rowid", "1", MESSAGE_COLUMNS},
     {"embq_message_2", "rowid", "1", MESSAGE_COLUMNS},
+    {"embq_due", "subscription, lane, due_at_ms, message", "1", 4,
+     {"subscription", "lane", "due_at_ms", "message"}},
+    {"embq_expiry", "expires_at_ms, message", "1", 2, {"expires_at_ms", "message"}},
 };
 /* clang-format on */
 
@@ -67,7 +72,8 @@ const char *const schema_damages[SCHEMA_DAMAGES] = {
     "drop table embq_message_0; create view embq_message_0 as with recursive n(i) as "
     "(select 1 union all select i + 1 from n) select i as id, 0 as sent_at_ms, null as "
     "type, null as source, null as key, null as public_id, null as attributes, null as "
-    "history, x'' as body, 0 as total_bytes from n where i < 0",
+    "history, x'' as body, 0 as total_bytes, 4 as flags, null as due_at_ms, null as "
+    "expires_at_ms from n where i < 0",
     "alter table embq_state rename to r; create view embq_state as select * from r",
     "pragma user_version = 77",
     "update embq_meta set schema_version = 99",
