@@ -46,6 +46,11 @@
 #define EMBQ_LINGER_US 5000
 #define EMBQ_LINGER_COUNT 128
 
+/* Bits of subscription.lanes: one for each lane in use, and ... */
+#define LANES_DEFERRED ((int64_t)1 << EMBQ_LANE_DEFERRED)
+#define LANES_NONE ((int64_t)1 << EMBQ_LANE_DEFAULT)
+#define LANES_EXPIRY ((int64_t)1 << EMBQ_LANES) /* some message has an expiry */
+
 static inline int64_t message_id(int64_t channel, int lane, int64_t sequence) {
     return channel << (EMBQ_LANE_BITS + EMBQ_SEQUENCE_BITS) |
            (int64_t)lane << EMBQ_SEQUENCE_BITS | sequence;

@@ -25,11 +25,6 @@ struct options {
     int expiry_drops;         /* what perished is no dead letter */
 };
 
-/* Bits of subscription.lanes: one for each lane in use, and ... */
-#define LANES_DEFERRED ((int64_t)1 << EMBQ_LANE_DEFERRED)
-#define LANES_NONE ((int64_t)1 << EMBQ_LANE_DEFAULT)
-#define LANES_EXPIRY ((int64_t)1 << EMBQ_LANES) /* some message has an expiry */
-
 /* A queue's one subscription; columns of embq_state in this order after the cursors. */
 struct subscription {
     int64_t id;
