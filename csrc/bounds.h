@@ -38,6 +38,8 @@
 /* Leases returned by one transaction, and runs ended by one round of a recovery. */
 #define EMBQ_EXPIRE_STEP 1024
 #define EMBQ_RUNS_STEP 64
+/* So many more new messages than are wanted are looked at for one whose key is free. */
+#define EMBQ_LOOK_STEP 256
 /* Then one new message, if there is one. */
 #define EMBQ_RETRIES_IN_A_ROW 7
 #define EMBQ_WAKE_BITS 32

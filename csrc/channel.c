@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define DEAD_LETTER_HOPS 64
-#define OPTIONS_COUNT 12 /* the order of embq/_options.py */
+#define OPTIONS_COUNT 13 /* the order of embq/_options.py */
 
 static struct channel *channel_slot(struct engine *e, int64_t id) {
     struct channel **bucket = &e->channels[id & (CHANNEL_BUCKETS - 1)];
@@ -68,7 +68,9 @@ static int options_are_sound(const struct options *o) {
            is_between(o->retry_cap_ms, 0, EMBQ_DURATION_MAX_MS) &&
            is_between(o->max_body, 1, INT32_MAX) &&
            is_between(o->delay_ms, 0, EMBQ_DURATION_MAX_MS) &&
-           is_between(o->ttl_ms, 0, EMBQ_DURATION_MAX_MS);
+           is_between(o->ttl_ms, 0, EMBQ_DURATION_MAX_MS) &&
+           is_between(o->ordered, ORDERED_NOT, ORDERED_WHOLLY) &&
+           (!o->ordered || !o->delay_ms);
 }
 
 static int counters_are_sound(const struct channel *c) {
@@ -126,6 +128,7 @@ static int channel_row_read(struct engine *e, struct channel *c) {
     o->delay_ms = sq.column_int64(s, 11);
     o->ttl_ms = sq.column_int64(s, 12);
     o->expiry_drops = (int)sq.column_int64(s, 13);
+    o->ordered = (int)sq.column_int64(s, 14);
     sq.reset(s);
     if (kept < 0) return -1;
     return c->name && shard == c->shard && options_are_sound(o) ? 1
@@ -221,6 +224,7 @@ static void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
     sq.bind_int64(s, index + 9, o->delay_ms);
     sq.bind_int64(s, index + 10, o->ttl_ms);
     sq.bind_int64(s, index + 11, o->expiry_drops);
+    sq.bind_int64(s, index + 12, o->ordered);
 }
 
 int64_t channel_create(struct engine *e, const char *name, size_t size,
@@ -238,7 +242,7 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
     /* Round robin: until there are 16 of them, each appends to a table of its own. */
     sq.bind_int64(s, 3, (id - 1) % EMBQ_SHARDS);
     options_bind(s, 4, o);
-    sq.bind_int64(s, 16, clock_wall_ms());
+    sq.bind_int64(s, 17, clock_wall_ms());
     if (statement_run(e, s) < 0) return -1;
     if (statement_do(e, ST_SUBSCRIPTION_INSERT, 0, INTS(id)) < 0) return -1;
     return id;
@@ -262,6 +266,7 @@ static int options_read(struct slice packed, struct options *o) {
     o->delay_ms = unpack_int(&u);
     o->ttl_ms = unpack_int(&u);
     o->expiry_drops = unpack_int(&u) != 0;
+    o->ordered = (int)unpack_int(&u);
     if (u.failed)
         return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
     if (dead.data && !o->dead_letter)
@@ -285,6 +290,7 @@ static void options_pack(const struct options *o, struct packer *p) {
     pack_int(p, o->delay_ms);
     pack_int(p, o->ttl_ms);
     pack_bool(p, o->expiry_drops);
+    pack_int(p, o->ordered);
 }
 
 /* Whether dead letters sent to `target` could come back to the queue `name`. */

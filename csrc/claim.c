@@ -3,56 +3,11 @@
  * waited goes before what is new, but at least one hand-out in eight is new; a suspect
  * goes alone, and only one of them is in flight in a process.
  */
-#include "store.h"
-
-#include <string.h>
+#include "claim.h"
 
 #define FAR_MS ((int64_t)3600 * 1000)
 
-/* One claim under way. */
-struct claim {
-    struct engine *e;
-    struct channel *c;
-    struct op *op;
-    int lane;  /* where it looks now */
-    int alone; /* a suspect was taken: nothing goes with it */
-    int64_t limit, count;
-    int64_t now_ms, wall_ms, deadline_ms;
-};
-
-static int claim_is_full(const struct claim *k) {
-    return k->alone || k->count >= k->limit || k->op->out.size > EMBQ_BATCH_BYTES;
-}
-
-static int64_t new_first(const struct claim *k) {
-    int64_t cursor = k->c->sub.cursor[k->lane];
-    return cursor ? cursor : message_id(k->c->id, k->lane, 0);
-}
-
-static int64_t new_last(const struct claim *k) {
-    return message_id(k->c->id, k->lane, k->c->next_sequence - 1);
-}
-
-/* How many new messages there are, counting to `most`. */
-static int64_t new_count(struct claim *k, int64_t most) {
-    int64_t from = new_first(k), to = new_last(k);
-    if (from >= to) return 0;
-    return statement_int(k->e, ST_MESSAGE_COUNT, k->c->shard, INTS(from, to, most), 0);
-}
-
-static void count_delivered(struct claim *k, int64_t receive_count) {
-    k->count++;
-    k->c->sub.delivered++;
-    k->c->sub.redelivered += receive_count > 1;
-    k->c->dirty = 1;
-}
-
 /* ---- what waited: rows of embq_delivery, and what was sent with a delay ---- */
-
-struct waiter {
-    int64_t message, due_ms;
-    int deferred; /* it has no delivery yet */
-};
 
 static int waiter_read(struct claim *k, const struct waiter *w, struct delivery *d) {
     if (w->deferred) {
@@ -64,7 +19,7 @@ static int waiter_read(struct claim *k, const struct waiter *w, struct delivery 
     return found <= 0 || d->owner ? storage_corrupt(k->e) : 0; /* another has it */
 }
 
-static int waiter_take(struct claim *k, const struct waiter *w) {
+int waiter_take(struct claim *k, const struct waiter *w) {
     struct engine *e = k->e;
     struct delivery d;
     if (waiter_read(k, w, &d) < 0) return -1;
@@ -83,16 +38,16 @@ static int waiter_take(struct claim *k, const struct waiter *w) {
         k->c->sub.acked++;
         return delivery_remove(e, k->c, &d);
     }
-    if (d.suspect) e->suspect = (struct suspect){w->message, d.token, d.deadline_ms};
+    if (d.kind == DELIVERY_SUSPECT)
+        e->suspect = (struct suspect){w->message, d.token, d.deadline_ms};
     return delivery_store(e, k->c, &d, e->slot);
 }
 
-/* Those that wait and are due, earliest first; how many, or -1. */
-static int64_t waiters_find(struct claim *k, int suspect, int64_t limit,
-                            struct waiter *found) {
+int64_t waiters_find(struct claim *k, enum delivery_kind kind, int64_t limit,
+                     struct waiter *found) {
     sqlite3_stmt *s =
         statement_ints(k->e, ST_DELIVERY_RETRIES, 0,
-                       INTS(k->c->sub.id, k->lane, suspect, k->wall_ms, limit));
+                       INTS(k->c->sub.id, k->lane, kind, k->wall_ms, limit));
     int64_t count = 0;
     int more;
     while ((more = statement_step(k->e, s)) > 0)
@@ -121,9 +76,10 @@ static int64_t waiters_claim(struct claim *k) {
     struct waiter plain[EMBQ_RUN_IDS], suspect;
     int64_t limit = k->limit - k->count;
     if (!k->c->sub.waiting && !(k->c->sub.lanes & LANES_DEFERRED)) return limit;
-    int64_t retries = waiters_find(k, 0, limit, plain);
-    int64_t suspects = suspect_in_flight(k) ? 0 : waiters_find(k, 1, 1, &suspect);
-    int64_t fresh = new_count(k, limit);
+    int64_t retries = waiters_find(k, DELIVERY_AGAIN, limit, plain);
+    int64_t suspects =
+        suspect_in_flight(k) ? 0 : waiters_find(k, DELIVERY_SUSPECT, 1, &suspect);
+    int64_t fresh = k->c->options.ordered == ORDERED_WHOLLY ? 0 : fresh_count(k, limit);
     if (retries < 0 || suspects < 0 || k->e->storage_error) return -1;
     if (suspects && !k->count && !(k->op->flags & CLAIM_NO_SUSPECT) &&
         !turn_of_new(k, fresh) && (!retries || waits_before(&suspect, plain))) {
@@ -147,68 +103,6 @@ static int64_t waiters_claim(struct claim *k) {
     return left;
 }
 
-/* ---- new messages: a run ---- */
-
-/* Read rows beyond the cursor into the answer; their ids and sizes, how many, or -1.
- * Run and token stand in each receipt, so they are known before the run's span is. */
-static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t token,
-                        int64_t *ids, uint32_t *sizes) {
-    struct engine *e = k->e;
-    int64_t count = 0, previous = new_first(k), last = new_last(k);
-    sqlite3_stmt *s =
-        statement_ints(e, ST_MESSAGE_RANGE, k->c->shard, INTS(previous, last, most));
-    int more;
-    while ((more = statement_step(e, s)) > 0) {
-        int64_t id = sq.column_int64(s, 0);
-        /* A damaged page can hold ids out of order, which are no places in a run. */
-        if (id <= previous || id > last) storage_corrupt(e);
-        if (e->storage_error) break;
-        previous = id;
-        if (count && id - ids[0] >= EMBQ_RUN_IDS) break;
-        const struct delivered given = {run, token_of_member(token, id), id, 1};
-        message_pack(e, s, &given, k->op);
-        ids[count] = id;
-        sizes[count++] = (uint32_t)sq.column_bytes(s, 8);
-        if (k->op->out.size > EMBQ_BATCH_BYTES || k->op->out.failed) break;
-    }
-    if (more > 0) sq.reset(s);
-    return more < 0 || e->storage_error ? -1 : count;
-}
-
-static int new_auto_ack(struct claim *k, const int64_t *ids, const uint32_t *sizes,
-                        int64_t count) {
-    for (int64_t i = 0; i < count; i++) k->c->sub.removed_bytes += sizes[i];
-    k->c->sub.removed += count;
-    k->c->sub.acked += count;
-    return messages_delete(k->e, k->c, ids[0], ids[count - 1]);
-}
-
-static int new_claim(struct claim *k, int64_t most) {
-    struct engine *e = k->e;
-    struct channel *c = k->c;
-    int64_t ids[EMBQ_RUN_IDS];
-    uint32_t sizes[EMBQ_RUN_IDS];
-    if (most <= 0 || new_first(k) >= new_last(k)) return 0;
-    int auto_ack = k->op->flags & EMBQ_CLAIM_AUTO_ACK;
-    int64_t run = run_new_id(e, k->deadline_ms), token = token_new();
-    int64_t count = new_read(k, most, run, token, ids, sizes);
-    if (count <= 0) {
-        if (count == 0)
-            c->sub.cursor[k->lane] = new_last(k); /* nothing is there any more */
-        c->dirty = 1;
-        return (int)count;
-    }
-    c->sub.cursor[k->lane] = ids[count - 1];
-    c->retries_in_row = 0;
-    for (int64_t i = 0; i < count; i++) count_delivered(k, 1);
-    if (auto_ack) return new_auto_ack(k, ids, sizes, count);
-    struct run *r = run_new(e, c, run, token, ids[0], ids[count - 1]);
-    if (!r) return -1;
-    for (int64_t i = 0; i < count; i++) run_hold(r, ids[i], sizes[i]);
-    c->sub.in_flight += count;
-    return 0;
-}
-
 /* ---- nothing there: when to look again ---- */
 
 static int64_t min_wait(int64_t a, int64_t b) {
@@ -221,7 +115,10 @@ static int emptiness_check(struct claim *k, int64_t due) {
     const struct subscription *u = &k->c->sub;
     int none_waits = due == INT64_MAX && !k->op->suspect_due && !suspect_in_flight(k);
     int none_is_held = k->e->next_deadline_ms == INT64_MAX;
+    if (k->c->options.ordered && u->in_flight) none_waits = 0; /* behind those */
+    int wholly_ordered = k->c->options.ordered == ORDERED_WHOLLY;
     int64_t deferred = k->c->sent - u->removed - u->in_flight - u->waiting;
+    if (wholly_ordered && (u->in_flight || u->waiting)) deferred = 0; /* as well */
     if ((deferred && !(u->lanes & LANES_DEFERRED)) || deferred < 0 ||
         ((u->waiting || deferred) && none_waits) || (u->in_flight && none_is_held))
         return storage_corrupt(k->e);
@@ -256,13 +153,33 @@ static int64_t next_due_ms(struct claim *k) {
     return next < 0 ? 0 : min_wait(next, FAR_MS);
 }
 
-/* Higher priorities first; in each what waited, then what is new. */
+/* One after another: what is in flight, or waits to be tried again, is all there is. */
+static int wholly_ordered_claim(struct claim *k) {
+    k->lane = EMBQ_LANE_DEFAULT;
+    k->limit = 1;
+    if (k->c->sub.in_flight) return 0;
+    if (k->c->sub.waiting) return waiters_claim(k) < 0 ? -1 : 0;
+    return fresh_claim(k, 1);
+}
+
+/* What waited, then what is new. */
+static int lane_claim(struct claim *k) {
+    int64_t fresh = waiters_claim(k);
+    if (fresh < 0) return -1;
+    if (claim_is_full(k)) return 0;
+    if (fresh_claim(k, fresh) < 0) return -1;
+    /* All that is new may have had to wait behind others of its keys. */
+    int again = k->c->options.ordered && fresh && !claim_is_full(k);
+    return again && waiters_claim(k) < 0 ? -1 : 0;
+}
+
+/* Higher priorities first. */
 static int lanes_claim(struct claim *k) {
+    if (k->c->options.ordered == ORDERED_WHOLLY) return wholly_ordered_claim(k);
     for (int priority = EMBQ_PRIORITY_MAX; priority >= 0; priority--) {
         k->lane = lane_of_priority(priority);
         if (!(k->c->sub.lanes >> k->lane & 1) || claim_is_full(k)) continue;
-        int64_t fresh = waiters_claim(k);
-        if (fresh < 0 || (!claim_is_full(k) && new_claim(k, fresh) < 0)) return -1;
+        if (lane_claim(k) < 0) return -1;
     }
     return 0;
 }
@@ -295,7 +212,7 @@ int64_t claim_run(struct engine *e, struct op *op) {
         return -1;
     }
     pack_array_count(&op->out, 0, (uint32_t)k.count);
-    if (!k.count)
+    if (!k.count && !op->again)
         ATOMIC_STORE(&op->next_due_us, clock_real_us() + next_due_ms(&k) * 1000);
     return e->storage_error ? -1 : k.count;
 }

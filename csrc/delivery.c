@@ -27,7 +27,7 @@ int delivery_read(struct engine *e, struct channel *c, int64_t message,
     int found = statement_step(e, s);
     if (found <= 0) return found;
     *d = (struct delivery){.message = message, .stored = 1};
-    d->suspect = (int)sq.column_int64(s, 0);
+    d->kind = (int)sq.column_int64(s, 0);
     d->due_at_ms = sq.column_int64(s, 1);
     d->receive_count = sq.column_int64(s, 2);
     d->token = sq.column_int64(s, 3);
@@ -35,6 +35,7 @@ int delivery_read(struct engine *e, struct channel *c, int64_t message,
     d->deadline_ms = sq.column_int64(s, 5);
     d->first_at_ms = sq.column_int64(s, 6);
     d->lane = (int)(sq.column_int64(s, 7) & (EMBQ_LANES - 1));
+    d->key = sq.column_int64(s, 8);
     int nobody = sq.column_type(s, 4) != SQLITE_NULL && !d->owner;
     sq.reset(s);
     if (nobody || !channel_has_given_out(c, message) || d->receive_count < 0 ||
@@ -44,17 +45,19 @@ int delivery_read(struct engine *e, struct channel *c, int64_t message,
 }
 
 /* Count it out of the state that it is in. */
-static void delivery_leave(struct channel *c, struct delivery *d, enum member how) {
+static void delivery_leave(struct engine *e, struct channel *c, struct delivery *d,
+                           enum member how) {
     if (d->run) run_set(d->run, d->message, how);
     d->run = NULL;
     if (d->owner) c->sub.in_flight--;
     else c->sub.waiting--;
     c->dirty = 1;
+    if (c->options.ordered) channel_offer(e, c); /* others may have waited behind it */
 }
 
 int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
                    int64_t owner) {
-    delivery_leave(c, d, MEMBER_LEFT);
+    delivery_leave(e, c, d, MEMBER_LEFT);
     d->owner = owner;
     if (owner) c->sub.in_flight++;
     else c->sub.waiting++;
@@ -64,7 +67,7 @@ int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
     sq.bind_int64(s, 1, c->sub.id);
     sq.bind_int64(s, 2, d->message);
     sq.bind_int64(s, 3, d->lane);
-    sq.bind_int64(s, 4, d->suspect);
+    sq.bind_int64(s, 4, d->kind);
     sq.bind_int64(s, 5, d->due_at_ms);
     sq.bind_int64(s, 6, d->receive_count);
     bind_or_null(s, 7, d->token);
@@ -73,6 +76,7 @@ int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
     else sq.bind_null(s, 9);
     bind_or_null(s, 10, d->first_at_ms);
     bind_slice(s, 11, d->error);
+    if (!d->stored) bind_or_null(s, 12, d->key);
     if (statement_run(e, s) < 0) return -1;
     d->stored = 1;
     if (owner) {
@@ -86,12 +90,14 @@ int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
 static int delivery_delete(struct engine *e, struct channel *c,
                            const struct delivery *d) {
     if (!d->stored) return 0;
-    return statement_do(e, ST_DELIVERY_DELETE, 0, INTS(c->sub.id, d->message));
+    if (statement_do(e, ST_DELIVERY_DELETE, 0, INTS(c->sub.id, d->message)) < 0)
+        return -1;
+    return key_release(e, c, d);
 }
 
 int delivery_remove(struct engine *e, struct channel *c, struct delivery *d) {
     int of_run = d->run != NULL;
-    delivery_leave(c, d, MEMBER_ACKED);
+    delivery_leave(e, c, d, MEMBER_ACKED);
     c->sub.removed++;
     if (of_run) return 0; /* runs_flush() deletes the message, in stretches */
     int64_t size = message_remove(e, c, d->message);
@@ -103,7 +109,7 @@ int delivery_remove(struct engine *e, struct channel *c, struct delivery *d) {
 int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
                   const char *reason, struct slice error) {
     struct burial b = {reason, error, d->receive_count, d->first_at_ms};
-    delivery_leave(c, d, MEMBER_LEFT);
+    delivery_leave(e, c, d, MEMBER_LEFT);
     int64_t size = message_bury(e, c, d->message, &b);
     if (size < 0) return -1;
     c->sub.removed++;
@@ -120,7 +126,7 @@ int delivery_expire(struct engine *e, struct channel *c, struct delivery *d) {
     const struct slice none = {NULL, 0};
     c->sub.expired++;
     if (delivery_is_last(c, d)) return delivery_bury(e, c, d, "max_receives", none);
-    d->suspect = 1;
+    d->kind = DELIVERY_SUSPECT;
     /* Due at once, whatever the wall clock does; among suspects the least often handed
      * out goes first, so that one that always kills does not hide the innocent behind
      * it. */

@@ -223,17 +223,52 @@ static int batch_insert(struct engine *e, struct op *op, struct channel *c,
     return op->out.failed ? -1 : 0;
 }
 
-/* Whether all of a batch are of the default priority, ready at once and for ever. */
-static int batch_is_plain(const struct channel *c, struct unpacker u, uint32_t count,
-                          int64_t now_ms) {
+static int order_check(const struct channel *c, const struct item *it) {
+    if (!c->options.ordered || it->place.lane == EMBQ_LANE_DEFAULT) return 0;
+    return error_set(EMBQ_INVALID_ARGUMENT,
+                     "queue %s is ordered: no priority, delay or at can change that",
+                     c->name);
+}
+
+/* Whether all of a batch are of the default priority, ready at once and for ever: 1, 0,
+ * or a code. */
+static int batch_check(const struct channel *c, struct unpacker u, uint32_t count,
+                       int64_t now_ms) {
+    int plain = 1;
     for (; count > 0; count--) {
         struct slice body, fields;
         struct item it;
         item_read(&u, &body, &fields);
         item_open(&it, c, body, fields, now_ms);
-        if (!place_is_plain(&it.place)) return 0;
+        plain &= place_is_plain(&it.place);
+        int code = order_check(c, &it);
+        if (code < 0) return code;
     }
-    return 1;
+    return plain;
+}
+
+static int64_t batch_send(struct engine *e, struct op *op, struct channel *c,
+                          int64_t now_ms) {
+    struct unpacker u = unpack_from(op->bytes, op->size);
+    uint32_t count = unpack_array(&u);
+    int plain = batch_check(c, u, count, now_ms);
+    int64_t sequence = plain < 0 ? plain : channel_allocate(c, count);
+    if (sequence < 0) return sequence;
+    if (batch_insert(e, op, c, &u, count, sequence, now_ms, plain) < 0) return -1;
+    if (count) channel_offer(e, c);
+    return message_id(c->id, EMBQ_LANE_DEFAULT, sequence);
+}
+
+static int64_t one_send(struct engine *e, struct op *op, struct channel *c,
+                        int64_t now_ms) {
+    struct item it;
+    item_open(&it, c, (struct slice){op->bytes, op->size},
+              (struct slice){op->bytes + op->size, op->extra_size}, now_ms);
+    int code = order_check(c, &it);
+    int64_t sequence = code < 0 ? code : channel_allocate(c, 1);
+    if (sequence < 0) return sequence;
+    channel_offer(e, c);
+    return item_insert(e, c, sequence, now_ms, &it);
 }
 
 int64_t message_send(struct engine *e, struct op *op) {
@@ -242,23 +277,9 @@ int64_t message_send(struct engine *e, struct op *op) {
         return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
     int code = message_validate(op, c->options.max_body);
     if (code < 0) return code;
-    struct unpacker u = unpack_from(op->bytes, op->size);
-    uint32_t count = op->kind == OP_SEND ? 1 : unpack_array(&u);
-    int64_t sequence = channel_allocate(c, count), now = clock_wall_ms();
-    if (sequence < 0) return sequence;
-    int64_t first = message_id(c->id, EMBQ_LANE_DEFAULT, sequence);
-    if (op->kind == OP_SEND_MANY) {
-        int plain = batch_is_plain(c, u, count, now);
-        if (batch_insert(e, op, c, &u, count, sequence, now, plain) < 0) return -1;
-    } else {
-        struct item it;
-        item_open(&it, c, (struct slice){op->bytes, op->size},
-                  (struct slice){op->bytes + op->size, op->extra_size}, now);
-        first = item_insert(e, c, sequence, now, &it);
-        if (first < 0) return first;
-    }
-    if (count) channel_offer(e, c);
-    return first;
+    int64_t now_ms = clock_wall_ms();
+    return op->kind == OP_SEND ? one_send(e, op, c, now_ms)
+                               : batch_send(e, op, c, now_ms);
 }
 
 void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
@@ -320,6 +341,8 @@ static struct channel *grave(struct engine *e, const struct channel *c) {
     if (id == 0) {
         struct options o = c->options;
         o.dead_letter = NULL;
+        o.ordered = ORDERED_NOT;
+        o.delay_ms = o.ttl_ms = 0;
         id = channel_create(e, name, strlen(name), &o);
     }
     if (id < 0) {
@@ -358,7 +381,9 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
         sq.reset(from);
         return storage_corrupt(e);
     }
-    int lane = lane_of_priority(sq.column_int64(from, 0) & MESSAGE_PRIORITY);
+    int lane = to->options.ordered
+                   ? EMBQ_LANE_DEFAULT
+                   : lane_of_priority(sq.column_int64(from, 0) & MESSAGE_PRIORITY);
     channel_use(to, (int64_t)1 << lane);
     sq.bind_int64(into, 1, message_id(to->id, lane, sequence));
     sq.bind_int64(into, 2, sq.column_int64(from, 0));

@@ -49,7 +49,7 @@ static int nack(struct engine *e, struct channel *c, struct delivery *d,
     if (delivery_is_last(c, d)) return delivery_bury(e, c, d, "max_receives", error);
     if (delay_ms < 0) delay_ms = retry_delay_ms(&c->options, d->receive_count);
     d->due_at_ms = clock_wall_ms() + delay_ms;
-    d->suspect = 0; /* its handler lived to tell */
+    d->kind = DELIVERY_AGAIN; /* its handler lived to tell */
     d->token = 0;
     d->error = error;
     return delivery_store(e, c, d, 0);
@@ -65,7 +65,7 @@ static int reject(struct engine *e, struct channel *c, struct delivery *d,
 static int extend(struct engine *e, struct channel *c, struct delivery *d,
                   int64_t hold_ms) {
     d->deadline_ms = clock_boot_ms() + hold_ms;
-    if (!d->owner) d->suspect = 0; /* it was late, but lives */
+    if (!d->owner) d->kind = DELIVERY_AGAIN; /* it was late, but lives */
     if (e->suspect.token == d->token) e->suspect.deadline_ms = d->deadline_ms;
     return delivery_store(e, c, d, d->owner ? d->owner : e->slot);
 }

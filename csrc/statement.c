@@ -56,7 +56,7 @@ static const char *const texts[STATEMENTS] = {
         "       max_receives,\n"
         "       dead_letter, retry_first_ms, retry_factor,\n"
         "       retry_cap_ms,\n"
-        "       retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops\n"
+        "       retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, ordered\n"
         "from embq_channel\n"
         "where id = ?1",
     [ST_CHANNEL_BY_NAME] = "select id\n"
@@ -68,9 +68,10 @@ static const char *const texts[STATEMENTS] = {
         "insert into embq_channel(id, kind, name, shard, codec,\n"
         "  visibility_timeout_ms,\n"
         "  max_receives, dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
-        "  retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, created_at_ms)\n"
+        "  retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, ordered,\n"
+        "  created_at_ms)\n"
         "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,\n"
-        "  ?16)",
+        "  ?16, ?17)",
     [ST_CHANNEL_ALL] = "select id, name\n"
                        "from embq_channel\n"
                        "where kind = 1\n"
@@ -197,18 +198,18 @@ static const char *const texts[STATEMENTS] = {
                    "limit ?1",
 
     [ST_DELIVERY_INSERT] =
-        "insert into embq_delivery(subscription, message, lane, suspect, due_at_ms,\n"
-        "  receive_count, token, owner, deadline_ms, first_at_ms, error)\n"
-        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "insert into embq_delivery(subscription, message, lane, kind, due_at_ms,\n"
+        "  receive_count, token, owner, deadline_ms, first_at_ms, error, key_hash)\n"
+        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [ST_DELIVERY_READ] =
-        "select suspect, due_at_ms, receive_count, token, owner, deadline_ms,\n"
-        "       first_at_ms, lane\n"
+        "select kind, due_at_ms, receive_count, token, owner, deadline_ms,\n"
+        "       first_at_ms, lane, key_hash\n"
         "from embq_delivery\n"
         "where subscription = ?1 and message = ?2",
     /* Columns as in the insert above; an error stays until there is a newer one. */
     [ST_DELIVERY_WRITE] =
         "update embq_delivery\n"
-        "set lane = ?3, suspect = ?4, due_at_ms = ?5, receive_count = ?6, token = ?7,\n"
+        "set lane = ?3, kind = ?4, due_at_ms = ?5, receive_count = ?6, token = ?7,\n"
         "    owner = ?8, deadline_ms = ?9, first_at_ms = ?10, error = coalesce(?11,\n"
         "    error)\n"
         "where subscription = ?1 and message = ?2",
@@ -218,8 +219,8 @@ static const char *const texts[STATEMENTS] = {
     [ST_DELIVERY_RETRIES] =
         "select message, due_at_ms, 0 as deferred\n"
         "from embq_delivery\n"
-        "where subscription = ?1 and lane = ?2 and suspect = ?3 and due_at_ms <= ?4\n"
-        "  and owner is null\n"
+        "where subscription = ?1 and lane = ?2 and kind = ?3\n"
+        "  and due_at_ms between 0 and ?4 and owner is null\n"
         "union all\n"
         "select message, due_at_ms, 1\n"
         "from embq_due\n"
@@ -229,7 +230,7 @@ static const char *const texts[STATEMENTS] = {
     [ST_DELIVERY_NEXT_DUE] =
         "select due_at_ms\n"
         "from embq_delivery\n"
-        "where subscription = ?1 and lane = ?2 and suspect = ?3 and due_at_ms > ?4\n"
+        "where subscription = ?1 and lane = ?2 and kind = ?3 and due_at_ms > ?4\n"
         "  and owner is null\n"
         "order by due_at_ms\n"
         "limit 1",
@@ -244,7 +245,7 @@ static const char *const texts[STATEMENTS] = {
                              "limit 1",
     [ST_DELIVERY_DELAYED] = "select count(*)\n"
                             "from embq_delivery\n"
-                            "where subscription = ?1 and lane = ?2 and suspect = ?3\n"
+                            "where subscription = ?1 and lane = ?2 and kind = ?3\n"
                             "  and due_at_ms > ?4 and owner is null",
     [ST_DELIVERY_FORGET] = "update embq_delivery\n"
                            "set token = null\n"
@@ -253,6 +254,23 @@ static const char *const texts[STATEMENTS] = {
                                "from embq_delivery\n"
                                "where owner is not null and ?1 = 0\n"
                                "limit 1",
+
+    [ST_DELIVERY_BLOCKED] = "select count(*)\n"
+                            "from embq_delivery\n"
+                            "where subscription = ?1 and lane = ?2 and kind = 2\n"
+                            "  and due_at_ms < 0 and owner is null",
+    [ST_KEY_TAKEN] = "select 1\n"
+                     "from embq_delivery\n"
+                     "where subscription = ?1 and key_hash = ?2\n"
+                     "limit 1",
+    [ST_KEY_RELEASE] = "update embq_delivery\n"
+                       "set due_at_ms = 0\n"
+                       "where subscription = ?1 and due_at_ms < 0 and message = (\n"
+                       "  select message\n"
+                       "  from embq_delivery\n"
+                       "  where subscription = ?1 and key_hash = ?2\n"
+                       "  order by message\n"
+                       "  limit 1)",
 
     [ST_DUE_INSERT] = "insert into embq_due(subscription, lane, due_at_ms, message)\n"
                       "values (?1, ?2, ?3, ?4)",

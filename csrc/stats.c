@@ -163,6 +163,13 @@ static int64_t delayed_count(struct reading *r, const struct counts *n) {
     return count;
 }
 
+/* Known to wait behind others of their keys: so much is what this costs. */
+static int64_t blocked_count(struct reading *r, const struct counts *n) {
+    if (!n->waiting) return 0;
+    return reading_int(r, ST_DELIVERY_BLOCKED, 0,
+                       INTS(n->subscription, EMBQ_LANE_DEFAULT), 0);
+}
+
 /* When the oldest message was sent, -1 when there is none. */
 static int64_t oldest_ms(struct reading *r, int64_t channel, const struct counts *n) {
     int64_t oldest = -1;
@@ -185,11 +192,13 @@ static void pack_named(struct packer *p, const char *name, int64_t value) {
 static void channel_stats(struct reading *r, int64_t channel, const struct counts *n,
                           struct packer *p) {
     int64_t messages = n->sent - n->removed, delayed = delayed_count(r, n);
+    int64_t blocked = blocked_count(r, n);
     int64_t sent_at = oldest_ms(r, channel, n);
-    pack_map(p, 8 + TOTALS);
+    pack_map(p, 9 + TOTALS);
     pack_named(p, "messages", messages);
-    pack_named(p, "ready", messages - n->in_flight - delayed);
+    pack_named(p, "ready", messages - n->in_flight - delayed - blocked);
     pack_named(p, "delayed", delayed);
+    pack_named(p, "blocked", blocked);
     pack_named(p, "in_flight", n->in_flight);
     pack_named(p, "bytes", n->sent_bytes - n->removed_bytes);
     pack_named(p, "sent", n->sent);

@@ -11,6 +11,8 @@
 
 /* ---- channel.c ---- */
 
+enum ordered { ORDERED_NOT, ORDERED_BY_KEY, ORDERED_WHOLLY };
+
 struct options {
     char codec[8];
     int64_t visibility_timeout_ms;
@@ -23,6 +25,7 @@ struct options {
     int64_t max_body;
     int64_t delay_ms, ttl_ms; /* of messages that say nothing else; ttl 0: none */
     int expiry_drops;         /* what perished is no dead letter */
+    int ordered;              /* enum ordered */
 };
 
 /* A queue's one subscription; columns of embq_state in this order after the cursors. */
@@ -160,6 +163,9 @@ int run_expire(struct engine *e, struct run *r);
 
 /* ---- delivery.c: where a message is that was handed out at least once ---- */
 
+/* As in embq_delivery.kind. */
+enum delivery_kind { DELIVERY_AGAIN, DELIVERY_SUSPECT, DELIVERY_NEW };
+
 /* A member of a run (`run` set), or a row of embq_delivery (`stored`). Moving it keeps
  * the counters of the channel right. */
 struct delivery {
@@ -167,9 +173,10 @@ struct delivery {
     int lane; /* of its priority */
     struct run *run;
     int stored;
-    int suspect;
-    int64_t due_at_ms; /* wall clock; small numbers are an order among what is due at
-                          once */
+    int kind;          /* enum delivery_kind: what it waits as */
+    int64_t key;       /* in a queue ordered by key: its hash; 0 otherwise */
+    int64_t due_at_ms; /* wall clock; below 0: it waits behind another of its key; small
+                          numbers are an order among what is due at once */
     int64_t receive_count;
     int64_t token;       /* 0: nobody may settle it */
     int64_t owner;       /* 0: waiting */
@@ -221,6 +228,17 @@ int timer_rearm(struct engine *e, struct channel *c, int64_t message);
 /* Let perish what is to, in all channels, EMBQ_EXPIRE_STEP at the most: 1 when some is
  * left, 0, -1. */
 int timers_expire(struct engine *e);
+
+/* ---- order.c: one message of a key at a time ---- */
+
+/* Never 0, but for no key. */
+int64_t key_hash(struct slice key);
+/* Whether a message of this key is in flight or waits: 1, 0, -1. */
+int key_is_taken(struct engine *e, const struct channel *c, int64_t key);
+/* A new message waits behind the others of its key. */
+int key_block(struct engine *e, struct channel *c, struct delivery *d);
+/* It is gone: the next of its key waits no longer. */
+int key_release(struct engine *e, struct channel *c, const struct delivery *d);
 
 /* ---- claim.c, settle.c ---- */
 

@@ -3,7 +3,8 @@
 They live in the file, so that every process, and a bare `nack()`, obeys the same rules.
 """
 
-from typing import Any, Self
+from datetime import timedelta
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -17,6 +18,8 @@ _MAX_INT = 2**31 - 1
 _DEAD = ".dead"
 #: What becomes of a message whose `ttl` is over.
 EXPIRIES = ("dead_letter", "drop")
+#: How strictly messages are handed out in the order of sending.
+ORDERS = (False, "key", "queue")
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):
@@ -34,6 +37,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     delay_ms: int
     ttl_ms: int
     expiry_drops: bool
+    ordered: int
 
     @classmethod
     def build(cls, name: str, given: dict[str, Any]) -> Self:
@@ -67,6 +71,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             delay_ms=milliseconds(given.get("delay", 0.0), "delay"),
             ttl_ms=0 if ttl is None else positive_ms(ttl, "ttl"),
             expiry_drops=_drops(given.get("expiry", "dead_letter")),
+            ordered=_order(given.get("ordered", False), given.get("delay", 0.0)),
         )
 
     @classmethod
@@ -98,6 +103,8 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             return self.ttl_ms / 1000 if self.ttl_ms else None
         if option == "expiry":
             return EXPIRIES[self.expiry_drops]
+        if option == "ordered":
+            return ORDERS[self.ordered]
         if option == "retry":
             first, cap = self.retry_first_ms / 1000, self.retry_cap_ms / 1000
             return Backoff(first, self.retry_factor, cap, self.retry_jitter)
@@ -163,6 +170,17 @@ def _drops(expiry: str) -> bool:
         msg = f"expiry: {expiry!r} is not one of {', '.join(EXPIRIES)}"
         raise InvalidArgument(msg)
     return expiry == EXPIRIES[True]
+
+
+def _order(ordered: Literal[False, "key", "queue"], delay: float | timedelta) -> int:
+    found = [type(order) is type(ordered) and order == ordered for order in ORDERS]
+    if True not in found:
+        msg = f"ordered: {ordered!r} is not False, 'key' or 'queue'"
+        raise InvalidArgument(msg)
+    if ordered and delay:
+        msg = "ordered: a delay would follow the wall clock, which can be set back"
+        raise InvalidArgument(msg, "leave out delay, or ordered")
+    return found.index(True)
 
 
 def _backoff(retry: Backoff) -> tuple[int, float, int, bool]:

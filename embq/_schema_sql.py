@@ -62,6 +62,7 @@ create table embq_channel(
   delay_ms integer not null,
   ttl_ms integer not null,  -- 0: none
   expiry_drops integer not null,  -- 1: what perished is dropped, not a dead letter
+  ordered integer not null,  -- 1: by key; 2: the whole queue
   created_at_ms integer not null
 ) strict
 """
@@ -121,21 +122,24 @@ create table embq_delivery(  -- what is not a plain first delivery
   subscription integer not null,
   message integer not null,
   lane integer not null,
-  suspect integer not null,  -- its last lease ended by death or expiry
-  due_at_ms integer not null,
+  -- 0: it is tried again; 1: a suspect, as its last lease ended by death or expiry;
+  -- 2: never handed out, as another of its key was before it
+  kind integer not null,
+  due_at_ms integer not null,  -- below 0: the other is still there
   receive_count integer not null,
   token integer,  -- of the last lease; null: settled or given back
   owner integer,  -- null: it waits
   deadline_ms integer,
   first_at_ms integer,  -- of the first receive
   error text,
+  key_hash integer,  -- in a queue that is ordered by key
   primary key (subscription, message)
 ) strict, without rowid
 """
 
 _DELIVERY_WAITING = """
 create index embq_delivery_waiting
-on embq_delivery(subscription, lane, suspect, due_at_ms, message)
+on embq_delivery(subscription, lane, kind, due_at_ms, message)
 where owner is null
 """
 
@@ -149,6 +153,12 @@ _DELIVERY_OWNED = """
 create index embq_delivery_owned
 on embq_delivery(owner)
 where owner is not null
+"""
+
+_DELIVERY_KEY = """
+create index embq_delivery_key
+on embq_delivery(subscription, key_hash, message)
+where key_hash is not null
 """
 
 _DUE = """
@@ -199,13 +209,13 @@ with recursive lane(n) as (
   select n + 1 from lane where n < {LANES - 1}
 ),
 late as (
-  select subscription, count(*) as delayed
+  select subscription, sum(blocked) as blocked, sum(not blocked) as delayed
   from (
-    select subscription
+    select subscription, due_at_ms < 0 as blocked
     from embq_delivery
-    where owner is null and due_at_ms > {_NOW}
+    where owner is null and (due_at_ms > {_NOW} or due_at_ms < 0)
     union all
-    select subscription
+    select subscription, 0
     from embq_due
     where due_at_ms > {_NOW}
   )
@@ -237,8 +247,10 @@ channel as (
 select
   c.name,
   c.sent - s.removed as messages,
-  c.sent - s.removed - s.in_flight - coalesce(late.delayed, 0) as ready,
+  c.sent - s.removed - s.in_flight - coalesce(late.delayed + late.blocked, 0)
+    as ready,
   coalesce(late.delayed, 0) as delayed,
+  coalesce(late.blocked, 0) as blocked,
   s.in_flight,
   c.sent,
   s.delivered,
@@ -277,12 +289,13 @@ placed as (
 judged as (
   select
     p.*,
-    coalesce(d.due_at_ms, p.due_at_ms) as ready_at_ms,
-    d.suspect,
+    coalesce(max(d.due_at_ms, 0), p.due_at_ms) as ready_at_ms,
+    d.kind = 1 as suspect,
     d.error,
     d.receive_count,
     case
       when d.owner is not null then 'in_flight'
+      when d.due_at_ms < 0 then 'blocked'
       when d.due_at_ms > {_NOW} then 'delayed'
       when d.due_at_ms is not null then 'ready'
       when p.due_at_ms > {_NOW} then 'delayed'
@@ -328,6 +341,7 @@ def statements() -> Iterator[str]:
         _DELIVERY_WAITING,
         _DELIVERY_LEASED,
         _DELIVERY_OWNED,
+        _DELIVERY_KEY,
         _DUE,
         _EXPIRY,
     )

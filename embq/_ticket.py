@@ -8,7 +8,7 @@ from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
-from embq import _handles, _native
+from embq import _handles
 from embq._times import wait_ms
 from embq.errors import Busy, Error
 from embq.messages import Sent

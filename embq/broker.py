@@ -100,6 +100,7 @@ class Broker:
         delay: float | timedelta | UnsetType = UNSET,
         ttl: float | timedelta | UnsetType | None = UNSET,
         expiry: Literal["dead_letter", "drop"] | UnsetType = UNSET,
+        ordered: Literal[False, "key", "queue"] | UnsetType = UNSET,
     ) -> Queue:
         """Declare a queue, or open the one that is there.
 
@@ -126,6 +127,10 @@ class Broker:
                 nothing else. Default None: never.
             expiry: What becomes of it then: "dead_letter" (default; it is dropped when
                 there are none) or "drop".
+            ordered: "key": messages of one key are handed out in the order of sending,
+                one at a time, and those of other keys pass (SQS FIFO: message groups).
+                "queue": all of them so. There, no priority and no delay is taken.
+                Default False.
 
         Returns:
             The queue.
@@ -145,6 +150,7 @@ class Broker:
             "delay": delay,
             "ttl": ttl,
             "expiry": expiry,
+            "ordered": ordered,
         }
         given = {key: value for key, value in options.items() if value is not UNSET}
         wanted = Options.build(name, given)

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     rule,
 )
 from model import ModelBroker
-from model_file import IN_FLIGHT, OUTCOMES, STATES, ModelFile
+from model_file import BLOCKED, IN_FLIGHT, OUTCOMES, READY, STATES, ModelFile
 
 from embq import Backoff, Outgoing, errors
 
@@ -38,6 +38,18 @@ QUEUES: dict[str, dict[str, Any]] = {
         "ttl": 50,
         "expiry": "drop",
     },
+    "keyed": {
+        "visibility_timeout": 12,
+        "max_receives": 3,
+        "dead_letter": "dead",
+        "ordered": "key",
+    },
+    "strict": {
+        "visibility_timeout": 12,
+        "max_receives": 3,
+        "dead_letter": "dead",
+        "ordered": "queue",
+    },
     "once": {"visibility_timeout": 20, "max_receives": 1, "dead_letter": "dead"},
     "endless": {
         "visibility_timeout": 15,
@@ -47,6 +59,7 @@ QUEUES: dict[str, dict[str, Any]] = {
     },
 }
 COUNTERS = ("messages", "bytes", *STATES, *OUTCOMES)
+ORDERED = ("keyed", "strict")
 REOPENINGS = 2  # in one example
 HERE, CHILD = 0, 1
 
@@ -63,6 +76,12 @@ placings = st.fixed_dictionaries(
         "ttl": st.sampled_from([3, 12, 40]),
     },
 )
+
+
+def only_ttl(placing: dict[str, Any]) -> dict[str, Any]:
+    """Leave what an ordered queue takes, and add a key."""
+    kept = {"ttl": placing["ttl"]} if "ttl" in placing else {}
+    return {**kept, "key": f"key {len(placing)}"}
 
 
 class Subject(Protocol):
@@ -207,9 +226,11 @@ class Machine(RuleBasedStateMachine):
         """Stats and depth are the model's, seen from either process."""
         for name in self.file.queues:
             real, model = self.pair_of(HERE, name)
-            stats = real.stats()
-            got = {key: stats[key] for key in COUNTERS}
-            wanted = {key: model.stats()[key] for key in COUNTERS}
+            got, wanted = (
+                {key: stats[key] for key in COUNTERS}
+                | {READY: stats[READY] + stats[BLOCKED]}  # how many it saw, is open
+                for stats in (real.stats(), model.stats())
+            )
             assert got == wanted, f"{name}: embq counts {got}, the model {wanted}"
             depth = self.pair_of(CHILD, name)[0].depth()
             assert depth == model.depth(), f"{name}: the child's depth is {depth}"
@@ -252,7 +273,7 @@ class Machine(RuleBasedStateMachine):
         self.sent += 1
         real, model = self.pair_of(process, name)
         fields = {"key": f"key {self.sent % 3}"} if keyed else {}
-        fields |= placing
+        fields |= only_ttl(placing) if name in ORDERED else placing
         got, wanted = self.both(
             lambda: real.send(self.sent, **fields),
             lambda: model.send(self.sent, **fields),
@@ -265,6 +286,8 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         """Send a batch."""
         self.sent += 1
+        if name in ORDERED:
+            placings = [only_ttl(placing) for placing in placings]
         items = [
             Outgoing(f"{self.sent}.{number}", **placing) if placing else str(number)
             for number, placing in enumerate(placings)
@@ -282,6 +305,12 @@ class Machine(RuleBasedStateMachine):
         if name == "dead":
             self.notice()
         real, model = self.pair_of(process, name)
+        if name == "keyed":
+            got = real.receive_many(count, auto_ack=auto_ack)
+            chosen = [self.ids[message.id] for message in got]
+            wanted = model.receive_these(chosen, auto_ack=auto_ack)
+            self.received(process, name, got, wanted, hold=not auto_ack)
+            return
         got, wanted = self.both(
             lambda: real.receive_many(count, auto_ack=auto_ack),
             lambda: model.receive_many(count, auto_ack=auto_ack),

@@ -14,6 +14,7 @@ has it open; several on one file are several processes; `kill()` is a noticed de
                   (until due)     wall clock + delay
 
     [ready], [delayed] -- ttl is over --> dead letter, or (gone)
+    [blocked]: [ready], but behind another of its key in an ordered queue
 
 Higher priorities go first. In each, what waits for its first delivery is "new", in the
 order of sending; what was sent with a delay, or waits again, goes in the order of (due,
@@ -116,7 +117,9 @@ class ModelQueue:
 
     def _choose(self, *, more: bool) -> Entry | None:
         """Pick the message that goes next; with `more` as a later one of a batch."""
-        ready = [e for e in self.stored.entries.values() if self.file.state(e) == READY]
+        ready = [
+            e for e in self.file.firsts(self.stored) if self.file.state(e) == READY
+        ]
         if more or self.broker.holds_suspect():  # if it kills, it shall kill alone
             ready = [entry for entry in ready if not entry.suspect]
         top = max((entry.priority for entry in ready), default=0)
@@ -132,8 +135,13 @@ class ModelQueue:
         """Lease up to `limit` messages; a suspect only alone, as the first choice."""
         self.broker.check_open()
         self.file.notice()
-        if self.stored.options.dead_letter and self.stored.options.max_receives == 1:
+        options = self.stored.options
+        if options.dead_letter and options.max_receives == 1:
             limit = 1  # a crash must not bury the neighbours
+        if options.ordered == "queue":
+            limit = 1  # one after another
+        if options.ordered == "key":
+            return self._claim_keyed(limit, auto_ack=auto_ack)
         taken: list[Entry] = []
         while len(taken) < limit and (entry := self._choose(more=bool(taken))):
             if taken and taken[-1].priority > entry.priority:
@@ -147,6 +155,37 @@ class ModelQueue:
                 break
         self._count_retries(taken)
         return taken
+
+    def _claim_keyed(self, limit: int, *, auto_ack: bool) -> list[Entry]:
+        """Take the first ones of several keys; which keys, is open."""
+        found: list[Entry] = []
+        for entry in self.free_ones():
+            if len(found) == limit or (entry.suspect and found):
+                break
+            found.append(entry)
+            if entry.suspect:
+                break
+        return self.claim_these(found, auto_ack=auto_ack)
+
+    def free_ones(self) -> list[Entry]:
+        """List what a claim may take from a queue that is ordered by key."""
+        free = [e for e in self.file.firsts(self.stored) if self.file.state(e) == READY]
+        if self.broker.holds_suspect():
+            free = [entry for entry in free if not entry.suspect]
+        return free
+
+    def claim_these(self, entries: list[Entry], *, auto_ack: bool) -> list[Entry]:
+        """Lease what was chosen: a suspect alone, and only what is free."""
+        assert len(entries) == 1 or not any(entry.suspect for entry in entries)
+        assert entries or not self.free_ones(), (
+            "nothing was taken, and something is free"
+        )
+        for entry in entries:
+            assert entry in self.free_ones(), "it is not the next of its key"
+            self._lease(entry, auto_ack=auto_ack)
+            if entry.suspect:
+                self.broker.suspect = entry, entry.receipt
+        return entries
 
     def _count_retries(self, taken: list[Entry]) -> None:
         """Of the last priority, hand out what is new after what is not (stable)."""
@@ -187,6 +226,14 @@ class ModelQueue:
         model_input.at_least_one(n, "n")
         duration_ms(wait or 0, "wait")
         return [ModelMessage(self, e) for e in self._claim(n, auto_ack=auto_ack)]
+
+    def receive_these(self, ids: list[str], *, auto_ack: bool) -> list[Any]:
+        """Claim what somebody else chose from a queue that is ordered by key."""
+        self.broker.check_open()
+        self.file.notice()
+        entries = {entry.id: entry for entry in self.stored.entries.values()}
+        chosen = self.claim_these([entries[key] for key in ids], auto_ack=auto_ack)
+        return [ModelMessage(self, entry) for entry in chosen]
 
     def messages(
         self, prefetch: Any = None, wait: Any = None, *, auto_ack: bool = False

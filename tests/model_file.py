@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from model import ModelBroker
 
 STATES = READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
+BLOCKED = "blocked"  # ready, but behind another of its key
 OUTCOMES: tuple[str, ...] = ("sent", "delivered", "redelivered", "acked", "nacked")
 OUTCOMES += ("rejected", "expired", "dead", "dropped")
 
@@ -66,6 +67,22 @@ class ModelFile:
         if entry.due_ms is not None and entry.due_ms > self.clock.wall_ms:
             return DELAYED
         return READY
+
+    def firsts(self, stored: Stored) -> list[Entry]:
+        """List what no other message of an ordered queue is before.
+
+        All of them, in a queue that is not ordered, and those without a key.
+        """
+        entries = list(stored.entries.values())
+        if stored.options.ordered == "queue":
+            return entries[:1]
+        if stored.options.ordered == "key":
+            first: dict[Any, Entry] = {}
+            for entry in entries:
+                key = entry.fields.get("key")
+                first.setdefault(entry.row if key is None else key, entry)
+            return list(first.values())
+        return entries
 
     def declare(self, name: str, given: dict[str, Any]) -> Stored:
         """Create a queue or find it; options other than the stored are refused."""
@@ -151,5 +168,8 @@ class ModelFile:
         states = Counter(self.state(entry) for entry in entries)
         size = sum(len(entry.body) for entry in entries)
         outcomes = {outcome: self.queues[name].counts[outcome] for outcome in OUTCOMES}
-        by_state = {state: states[state] for state in STATES}
+        firsts = self.firsts(self.queues[name])
+        states[BLOCKED] = states[READY] - sum(self.state(e) == READY for e in firsts)
+        states[READY] -= states[BLOCKED]
+        by_state = {state: states[state] for state in (*STATES, BLOCKED)}
         return {"messages": len(entries), "bytes": size, **by_state, **outcomes}

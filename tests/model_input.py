@@ -73,6 +73,8 @@ def times(
     from_ms = max(due_ms, now_ms)
     expires_ms = None if ttl is None else from_ms + positive_ms(ttl, "ttl")
     priority = priority_of(fields.get("priority"))
+    if options.ordered and (priority != PRIORITIES["normal"] or due_ms > now_ms):
+        raise errors.InvalidArgument("an ordered queue takes no priority and no delay")
     return priority, due_ms if due_ms > now_ms else None, expires_ms
 
 
@@ -121,6 +123,7 @@ class Options:
     delay: float = 0.0
     ttl: float | None = None
     expiry: str = "dead_letter"
+    ordered: object = False
 
     def check(self, name: str) -> None:
         """Refuse what could never work."""
@@ -136,6 +139,10 @@ class Options:
             positive_ms(self.ttl, "ttl")
         if self.expiry not in ("dead_letter", "drop"):
             raise errors.InvalidArgument("expiry: unknown")
+        if self.ordered is not False and self.ordered not in ("key", "queue"):
+            raise errors.InvalidArgument("ordered: unknown")
+        if self.ordered and self.delay:
+            raise errors.InvalidArgument("ordered with a delay")
         if self.dead_letter is not None:
             check_name(self.dead_letter)
             if self.dead_letter == name:

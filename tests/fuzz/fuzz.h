@@ -110,7 +110,7 @@ struct queue_options {
     const char *codec, *dead_letter;
     int64_t visibility_ms, max_receives, first_ms, cap_ms, max_body;
     double factor;
-    int64_t delay_ms, ttl_ms;
+    int64_t delay_ms, ttl_ms, ordered;
 };
 /* Packed as embq_declare wants it; pack_free() it. */
 struct packer options_packed(const struct queue_options *o);

@@ -15,10 +15,10 @@ const struct rows rows[ROWS] = {
      {"id", "schema_version", "file_id", "boot_id", "device", "inode",
       "created_at_ms"}},
     {"embq_owner", "rowid", "1", 3, {"slot", "pid", "opened_at_ms"}},
-    {"embq_channel", "rowid", "1", 17,
+    {"embq_channel", "rowid", "1", 18,
      {"id", "kind", "name", "shard", "codec", "visibility_timeout_ms", "max_receives",
       "dead_letter", "retry_first_ms", "retry_factor", "retry_cap_ms", "retry_jitter",
-      "max_body", "created_at_ms", "delay_ms", "ttl_ms", "expiry_drops"}},
+      "max_body", "created_at_ms", "delay_ms", "ttl_ms", "expiry_drops", "ordered"}},
     /* A subscription, ... */
     {"embq_state", "rowid", "channel is not null", 22,
      {"id", "channel", "name", "next_sequence", "sent", "sent_bytes", "cursor_15",
@@ -29,9 +29,9 @@ const struct rows rows[ROWS] = {
     {"embq_state", "rowid", "subscription is not null", 9,
      {"id", "subscription", "first", "last", "states", "owner", "token",
       "claimed_at_ms", "channel"}},
-    {"embq_delivery", "subscription, message", "1", 11,
-     {"subscription", "message", "lane", "suspect", "due_at_ms", "receive_count",
-      "token", "owner", "deadline_ms", "first_at_ms", "error"}},
+    {"embq_delivery", "subscription, message", "1", 12,
+     {"subscription", "message", "lane", "kind", "due_at_ms", "receive_count",
+      "token", "owner", "deadline_ms", "first_at_ms", "error", "key_hash"}},
     {"embq_message_0", "rowid", "1", MESSAGE_COLUMNS},
     {"embq_message_1", "rowid", "1", MESSAGE_COLUMNS},
     {"embq_message_2", "rowid", "1", MESSAGE_COLUMNS},
@@ -89,7 +89,7 @@ const char *const schema_damages[SCHEMA_DAMAGES] = {
     "embq_delivery_owned on embq_delivery(owner) where owner is not null' where name = "
     "'embq_delivery_owned'",
     "drop index embq_delivery_waiting; create index embq_delivery_waiting on "
-    "embq_delivery(subscription, lane, suspect, due_at_ms, message) where owner is "
+    "embq_delivery(subscription, lane, kind, due_at_ms, message) where owner is "
     "null "
     "or 1; pragma writable_schema = on; update sqlite_schema set sql = replace(sql, ' "
     "or "

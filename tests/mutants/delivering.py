@@ -234,7 +234,7 @@ MUTANTS = [
         "What was held at a death is no suspect",
         "5, CASE 56",
         f"{SUSPECTS}::test_one_suspect_at_a_time_in_a_process[core]",
-        (DELIVERY, "    d->suspect = 1;\n", ""),
+        (DELIVERY, "    d->kind = DELIVERY_SUSPECT;\n", ""),
     ),
     mutant(
         "Two suspects are in flight at once",
