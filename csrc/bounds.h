@@ -15,7 +15,8 @@
 #define MESSAGE_PRIORITY 15 /* the bits of a message's flags */
 #define EMBQ_LANE_BITS 4
 #define EMBQ_SEQUENCE_BITS 41
-#define EMBQ_CHANNELS_MAX ((int64_t)1 << 18)
+/* With them a message's id has 62 bits, and EMBQ_DUPLICATE is none of these. */
+#define EMBQ_CHANNELS_MAX ((int64_t)1 << 17)
 #define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
 /* At a new boot, or in a copy of the file. */
 #define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20)

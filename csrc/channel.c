@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define DEAD_LETTER_HOPS 64
-#define OPTIONS_COUNT 13 /* the order of embq/_options.py */
+#define OPTIONS_COUNT 14 /* the order of embq/_options.py */
 
 static struct channel *channel_slot(struct engine *e, int64_t id) {
     struct channel **bucket = &e->channels[id & (CHANNEL_BUCKETS - 1)];
@@ -70,6 +70,7 @@ static int options_are_sound(const struct options *o) {
            is_between(o->delay_ms, 0, EMBQ_DURATION_MAX_MS) &&
            is_between(o->ttl_ms, 0, EMBQ_DURATION_MAX_MS) &&
            is_between(o->ordered, ORDERED_NOT, ORDERED_WHOLLY) &&
+           is_between(o->dedup_window_ms, 0, EMBQ_DURATION_MAX_MS) &&
            (!o->ordered || !o->delay_ms);
 }
 
@@ -78,7 +79,7 @@ static int counters_are_sound(const struct channel *c) {
     const int64_t counters[] = {
         c->sent,      c->sent_bytes, u->removed,       u->in_flight,   u->waiting,
         u->delivered, u->acked,      u->nacked,        u->redelivered, u->rejected,
-        u->expired,   u->dead,       u->removed_bytes, u->dropped};
+        u->expired,   u->dead,       u->removed_bytes, u->dropped,     u->duplicates};
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
         if (!is_between(counters[i], 0, EMBQ_COUNTER_MAX)) return 0;
     return u->in_flight + u->waiting <= c->sent - u->removed;
@@ -129,6 +130,7 @@ static int channel_row_read(struct engine *e, struct channel *c) {
     o->ttl_ms = sq.column_int64(s, 12);
     o->expiry_drops = (int)sq.column_int64(s, 13);
     o->ordered = (int)sq.column_int64(s, 14);
+    o->dedup_window_ms = sq.column_int64(s, 15);
     sq.reset(s);
     if (kept < 0) return -1;
     return c->name && shard == c->shard && options_are_sound(o) ? 1
@@ -151,10 +153,11 @@ static int subscription_read(struct engine *e, struct channel *c) {
     sqlite3_stmt *s = statement_ints(e, ST_SUBSCRIPTION_READ, 0, INTS(c->id));
     if (statement_step(e, s) <= 0) return storage_corrupt(e);
     int column = 0;
-    int64_t *counters[] = {&c->sub.removed, &c->sub.removed_bytes, &c->sub.in_flight,
-                           &c->sub.waiting, &c->sub.delivered,     &c->sub.redelivered,
-                           &c->sub.acked,   &c->sub.nacked,        &c->sub.rejected,
-                           &c->sub.expired, &c->sub.dead,          &c->sub.dropped};
+    int64_t *counters[] = {
+        &c->sub.removed,   &c->sub.removed_bytes, &c->sub.in_flight, &c->sub.waiting,
+        &c->sub.delivered, &c->sub.redelivered,   &c->sub.acked,     &c->sub.nacked,
+        &c->sub.rejected,  &c->sub.expired,       &c->sub.dead,      &c->sub.dropped,
+        &c->sub.duplicates};
     c->sub.id = sq.column_int64(s, column++);
     c->next_sequence = c->stored_sequence = sq.column_int64(s, column++);
     c->sent = sq.column_int64(s, column++);
@@ -225,6 +228,7 @@ static void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
     sq.bind_int64(s, index + 10, o->ttl_ms);
     sq.bind_int64(s, index + 11, o->expiry_drops);
     sq.bind_int64(s, index + 12, o->ordered);
+    sq.bind_int64(s, index + 13, o->dedup_window_ms);
 }
 
 int64_t channel_create(struct engine *e, const char *name, size_t size,
@@ -242,7 +246,7 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
     /* Round robin: until there are 16 of them, each appends to a table of its own. */
     sq.bind_int64(s, 3, (id - 1) % EMBQ_SHARDS);
     options_bind(s, 4, o);
-    sq.bind_int64(s, 17, clock_wall_ms());
+    sq.bind_int64(s, 18, clock_wall_ms());
     if (statement_run(e, s) < 0) return -1;
     if (statement_do(e, ST_SUBSCRIPTION_INSERT, 0, INTS(id)) < 0) return -1;
     return id;
@@ -267,6 +271,7 @@ static int options_read(struct slice packed, struct options *o) {
     o->ttl_ms = unpack_int(&u);
     o->expiry_drops = unpack_int(&u) != 0;
     o->ordered = (int)unpack_int(&u);
+    o->dedup_window_ms = unpack_int(&u);
     if (u.failed)
         return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
     if (dead.data && !o->dead_letter)
@@ -291,6 +296,7 @@ static void options_pack(const struct options *o, struct packer *p) {
     pack_int(p, o->ttl_ms);
     pack_bool(p, o->expiry_drops);
     pack_int(p, o->ordered);
+    pack_int(p, o->dedup_window_ms);
 }
 
 /* Whether dead letters sent to `target` could come back to the queue `name`. */
@@ -334,10 +340,15 @@ int64_t channel_declare(struct engine *e, struct op *op) {
     return id;
 }
 
+int channel_has_room(const struct channel *c, int64_t count) {
+    if (c->next_sequence + count < EMBQ_SEQUENCE_MAX) return 0;
+    return error_set(EMBQ_LIMIT_REACHED,
+                     "queue %s has given out all its sequence numbers", c->name);
+}
+
 int64_t channel_allocate(struct channel *c, int64_t count) {
-    if (c->next_sequence + count >= EMBQ_SEQUENCE_MAX)
-        return error_set(EMBQ_LIMIT_REACHED,
-                         "queue %s has given out all its sequence numbers", c->name);
+    int code = channel_has_room(c, count);
+    if (code < 0) return code;
     int64_t first = c->next_sequence;
     c->next_sequence += count;
     return first;
@@ -348,9 +359,9 @@ static int subscription_write(struct engine *e, struct channel *c) {
     if (c->sent == u->removed) u->lanes = LANES_NONE; /* it is empty: a plain queue */
     const int64_t log[] = {c->next_sequence, c->sent, c->sent_bytes, u->lanes};
     const int64_t counters[] = {
-        u->removed,     u->removed_bytes, u->in_flight, u->waiting,  u->delivered,
-        u->redelivered, u->acked,         u->nacked,    u->rejected, u->expired,
-        u->dead,        u->dropped,       u->id};
+        u->removed,     u->removed_bytes, u->in_flight,  u->waiting,  u->delivered,
+        u->redelivered, u->acked,         u->nacked,     u->rejected, u->expired,
+        u->dead,        u->dropped,       u->duplicates, u->id};
     sqlite3_stmt *s = statement(e, ST_SUBSCRIPTION_WRITE, 0);
     int index = 1;
     c->stored_sequence = c->next_sequence;

@@ -44,6 +44,9 @@ typedef intptr_t embq_ref;
 
 #define EMBQ_SCHEMA_VERSION 1
 
+/* In the row that a send returns: it was sent before, as that row. */
+#define EMBQ_DUPLICATE 0x4000000000000000
+
 /* Flags of embq_open. */
 #define EMBQ_OPEN_CREATE 1
 #define EMBQ_OPEN_FULL 2

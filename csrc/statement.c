@@ -56,7 +56,8 @@ static const char *const texts[STATEMENTS] = {
         "       max_receives,\n"
         "       dead_letter, retry_first_ms, retry_factor,\n"
         "       retry_cap_ms,\n"
-        "       retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, ordered\n"
+        "       retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, ordered,\n"
+        "       dedup_window_ms\n"
         "from embq_channel\n"
         "where id = ?1",
     [ST_CHANNEL_BY_NAME] = "select id\n"
@@ -69,9 +70,9 @@ static const char *const texts[STATEMENTS] = {
         "  visibility_timeout_ms,\n"
         "  max_receives, dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
         "  retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, ordered,\n"
-        "  created_at_ms)\n"
+        "  dedup_window_ms, created_at_ms)\n"
         "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,\n"
-        "  ?16, ?17)",
+        "  ?16, ?17, ?18)",
     [ST_CHANNEL_ALL] = "select id, name\n"
                        "from embq_channel\n"
                        "where kind = 1\n"
@@ -93,15 +94,16 @@ static const char *const texts[STATEMENTS] = {
                                   "       removed, removed_bytes, in_flight, waiting, "
                                   "delivered, redelivered,\n"
                                   "       acked, nacked, rejected, expired, dead, "
-                                  "dropped\n"
+                                  "dropped, duplicates\n"
                                   "from embq_state\n"
                                   "where channel = ?1",
     [ST_SUBSCRIPTION_INSERT] =
         "insert into embq_state(id, channel, name, next_sequence, sent, sent_bytes,\n"
         "  lanes, removed, removed_bytes, in_flight, waiting, delivered, redelivered,\n"
-        "  acked, nacked, rejected, expired, dead, dropped)\n"
+        "  acked, nacked, rejected, expired, dead, dropped,\n"
+        "  duplicates)\n"
         "select coalesce(max(id), 0) + 1, ?1, '', 1, 0, 0,\n"
-        "  1 << 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0\n"
+        "  1 << 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0\n"
         "from embq_state\n"
         "where id < " RUNS,
     [ST_SUBSCRIPTION_WRITE] =
@@ -111,7 +113,8 @@ static const char *const texts[STATEMENTS] = {
                                    "    removed = ?, removed_bytes = ?, in_flight = ?, "
                                    "waiting = ?, delivered = ?,\n"
                                    "    redelivered = ?, acked = ?, nacked = ?, "
-                                   "rejected = ?, expired = ?, dead = ?, dropped = ?\n"
+                                   "rejected = ?, expired = ?, dead = ?, dropped = ?,\n"
+                                   "    duplicates = ?\n"
                                    "where id = ?",
     [ST_SUBSCRIPTION_CHANNEL] = "select channel\n"
                                 "from embq_state\n"
@@ -271,6 +274,21 @@ static const char *const texts[STATEMENTS] = {
                        "  where subscription = ?1 and key_hash = ?2\n"
                        "  order by message\n"
                        "  limit 1)",
+
+    [ST_DEDUP_FIND] = "select result\n"
+                      "from embq_idempotency\n"
+                      "where scope = ?1 and key = ?2 and expires_at_ms > ?3",
+    [ST_DEDUP_NOTE] =
+        "insert into embq_idempotency(scope, key, result, expires_at_ms)\n"
+        "values (?1, ?2, ?3, ?4)\n"
+        "on conflict do update set result = ?3, expires_at_ms = ?4",
+    [ST_DEDUP_FORGET] = "delete from embq_idempotency\n"
+                        "where (scope, key) in (\n"
+                        "  select scope, key\n"
+                        "  from embq_idempotency\n"
+                        "  where expires_at_ms <= ?1\n"
+                        "  order by expires_at_ms\n"
+                        "  limit ?2)",
 
     [ST_DUE_INSERT] = "insert into embq_due(subscription, lane, due_at_ms, message)\n"
                       "values (?1, ?2, ?3, ?4)",

@@ -60,18 +60,18 @@ static int64_t reading_end(struct reading *r, int64_t result) {
     return result;
 }
 
-#define TOTALS 8
+#define TOTALS 9
 
 /* What the two rows of a queue say. */
 struct counts {
     int64_t sent, sent_bytes, shard, next_sequence, subscription, lanes;
     int64_t removed, removed_bytes, in_flight, waiting;
-    int64_t totals[TOTALS]; /* delivered .. dropped */
+    int64_t totals[TOTALS]; /* delivered .. duplicates */
 };
 
-static const char *const total_names[TOTALS] = {"delivered", "redelivered", "acked",
-                                                "nacked",    "rejected",    "expired",
-                                                "dead",      "dropped"};
+static const char *const total_names[TOTALS] = {
+    "delivered", "redelivered", "acked",   "nacked",    "rejected",
+    "expired",   "dead",        "dropped", "duplicates"};
 
 /* What can be added up, and makes no depth below 0, which would pass for a code. */
 static int counts_are_sound(const struct counts *n) {

@@ -26,6 +26,7 @@ struct options {
     int64_t delay_ms, ttl_ms; /* of messages that say nothing else; ttl 0: none */
     int expiry_drops;         /* what perished is no dead letter */
     int ordered;              /* enum ordered */
+    int64_t dedup_window_ms;  /* 0: none */
 };
 
 /* A queue's one subscription; columns of embq_state in this order after the cursors. */
@@ -34,7 +35,8 @@ struct subscription {
     int64_t lanes;              /* LANES_.. : what is not in use costs nothing */
     int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
     int64_t removed, removed_bytes, in_flight, waiting;
-    int64_t delivered, redelivered, acked, nacked, rejected, expired, dead, dropped;
+    int64_t delivered, redelivered, acked, nacked, rejected, expired, dead, dropped,
+        duplicates;
 };
 
 struct channel {
@@ -74,6 +76,8 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
                        const struct options *o);
 /* OP_DECLARE. */
 int64_t channel_declare(struct engine *e, struct op *op);
+/* 0 when that many sequences are left, else LIMIT_REACHED. */
+int channel_has_room(const struct channel *c, int64_t count);
 /* Allocate `count` sequences: the first, or LIMIT_REACHED. */
 int64_t channel_allocate(struct channel *c, int64_t count);
 /* Jump over sequences in every channel: numbers that may have been seen outside. */
@@ -82,12 +86,14 @@ int channels_jump(struct engine *e, int64_t by);
 int channels_flush(struct engine *e);
 void channels_free(struct engine *e);
 
-/* ---- message.c ---- */
+/* ---- send.c ---- */
 
 /* OP_SEND, OP_SEND_MANY: the first row, or a code. */
 int64_t message_send(struct engine *e, struct op *op);
 /* Check the shape and size of a send before it is staged: 0 or a code. */
 int message_validate(const struct op *op, int64_t max_body);
+
+/* ---- message.c ---- */
 
 struct delivered {
     int64_t run, token, message, receive_count;
@@ -228,6 +234,14 @@ int timer_rearm(struct engine *e, struct channel *c, int64_t message);
 /* Let perish what is to, in all channels, EMBQ_EXPIRE_STEP at the most: 1 when some is
  * left, 0, -1. */
 int timers_expire(struct engine *e);
+
+/* ---- idempotency.c: what was done before ---- */
+
+/* The row that this dedup id was sent as: 0 when it was not, -1. */
+int64_t dedup_find(struct engine *e, const struct channel *c, struct slice id,
+                   int64_t now_ms);
+int dedup_note(struct engine *e, const struct channel *c, struct slice id, int64_t row,
+               int64_t now_ms);
 
 /* ---- order.c: one message of a key at a time ---- */
 

@@ -63,6 +63,7 @@ create table embq_channel(
   ttl_ms integer not null,  -- 0: none
   expiry_drops integer not null,  -- 1: what perished is dropped, not a dead letter
   ordered integer not null,  -- 1: by key; 2: the whole queue
+  dedup_window_ms integer not null,  -- 0: no message is taken for a duplicate
   created_at_ms integer not null
 ) strict
 """
@@ -98,6 +99,7 @@ create table embq_state(
   expired integer,
   dead integer,
   dropped integer,
+  duplicates integer,
 
   -- A run: a batch of first deliveries. Its id is (deadline_ms + 1) << 21 | random, so
   -- that runs are in the order of their deadlines.
@@ -177,6 +179,21 @@ create table embq_expiry(  -- messages that perish, but for those in flight then
   message integer not null,
   primary key (expires_at_ms, message)
 ) strict, without rowid
+"""
+
+_IDEMPOTENCY = """
+create table embq_idempotency(  -- what was done, so that it is not done again
+  scope any not null,  -- an integer: the queue whose sends these are
+  key text not null,
+  result any,  -- of a send: its row
+  expires_at_ms integer not null,
+  primary key (scope, key)
+) strict, without rowid
+"""
+
+_IDEMPOTENCY_EXPIRY = """
+create index embq_idempotency_expiry
+on embq_idempotency(expires_at_ms)
 """
 
 _MESSAGE = """
@@ -260,7 +277,8 @@ select
   s.rejected,
   s.expired,
   s.dead,
-  s.dropped
+  s.dropped,
+  s.duplicates
 from channel c
 join embq_state s on s.channel = c.id
 left join late on late.subscription = s.id
@@ -344,6 +362,8 @@ def statements() -> Iterator[str]:
         _DELIVERY_KEY,
         _DUE,
         _EXPIRY,
+        _IDEMPOTENCY,
+        _IDEMPOTENCY_EXPIRY,
     )
     for shard in range(SHARDS):
         yield _MESSAGE.replace("{shard}", str(shard))

@@ -84,7 +84,7 @@ int64_t stat_of(const embq_bytes *stats, const char *name) {
 
 struct packer options_packed(const struct queue_options *o) {
     struct packer p = {0};
-    pack_array(&p, 13);
+    pack_array(&p, 14);
     pack_text(&p, o->codec, strlen(o->codec));
     pack_int(&p, o->visibility_ms);
     pack_int(&p, o->max_receives);
@@ -98,6 +98,7 @@ struct packer options_packed(const struct queue_options *o) {
     pack_int(&p, o->ttl_ms);
     pack_bool(&p, 0);
     pack_int(&p, o->ordered);
+    pack_int(&p, 300000);
     CHECK(!p.failed);
     return p;
 }

@@ -29,7 +29,7 @@ static struct packer fields_of(struct slice bytes, uint8_t c) {
     static const int64_t delays[] = {-1, 0, 50, 100000}, ends[] = {-1, 1, 500, 100000};
     struct packer p = {0};
     int placed = c & 0x10;
-    pack_array(&p, placed ? 8 : 4);
+    pack_array(&p, placed ? 9 : 4);
     for (int i = 0; i < 4; i++) {
         if (c >> i & 1) pack_text(&p, bytes.data, bytes.size);
         else pack_nil(&p);
@@ -39,6 +39,7 @@ static struct packer fields_of(struct slice bytes, uint8_t c) {
     pack_int(&p, delays[c & 3]);
     pack_int(&p, c & 4 ? CLOCK_START + delays[c & 3] : -1);
     pack_int(&p, ends[c >> 2 & 3]);
+    pack_nil(&p);
     return p;
 }
 

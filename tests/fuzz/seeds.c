@@ -44,12 +44,13 @@ static void send(int64_t queue, size_t size) {
 /* With a priority, and now and then a delay and an end of its life. */
 static void send_placed(int64_t queue, int i) {
     struct packer fields = {0};
-    pack_array(&fields, 8);
+    pack_array(&fields, 9);
     for (int j = 0; j < 4; j++) pack_nil(&fields);
     pack_int(&fields, i % 10);
     pack_int(&fields, i % 3 ? -1 : 1000 * i);
     pack_int(&fields, -1);
     pack_int(&fields, i % 4 ? -1 : 1000 * (i + 1));
+    pack_text(&fields, i % 2 ? NULL : "once", 4);
     CHECK(embq_send(broker, queue, "1", 1, fields.data, fields.size, -1) > 0);
     pack_free(&fields);
 }

@@ -15,16 +15,17 @@ const struct rows rows[ROWS] = {
      {"id", "schema_version", "file_id", "boot_id", "device", "inode",
       "created_at_ms"}},
     {"embq_owner", "rowid", "1", 3, {"slot", "pid", "opened_at_ms"}},
-    {"embq_channel", "rowid", "1", 18,
+    {"embq_channel", "rowid", "1", 19,
      {"id", "kind", "name", "shard", "codec", "visibility_timeout_ms", "max_receives",
       "dead_letter", "retry_first_ms", "retry_factor", "retry_cap_ms", "retry_jitter",
-      "max_body", "created_at_ms", "delay_ms", "ttl_ms", "expiry_drops", "ordered"}},
+      "max_body", "created_at_ms", "delay_ms", "ttl_ms", "expiry_drops", "ordered",
+      "dedup_window_ms"}},
     /* A subscription, ... */
-    {"embq_state", "rowid", "channel is not null", 22,
+    {"embq_state", "rowid", "channel is not null", 23,
      {"id", "channel", "name", "next_sequence", "sent", "sent_bytes", "cursor_15",
       "removed", "removed_bytes", "in_flight", "waiting", "delivered", "redelivered",
       "acked", "nacked", "rejected", "expired", "dead", "cursor_0", "subscription",
-      "lanes", "dropped"}},
+      "lanes", "dropped", "duplicates"}},
     /* ... and a run. */
     {"embq_state", "rowid", "subscription is not null", 9,
      {"id", "subscription", "first", "last", "states", "owner", "token",
@@ -37,6 +38,8 @@ const struct rows rows[ROWS] = {
     {"embq_message_2", "rowid", "1", MESSAGE_COLUMNS},
     {"embq_due", "subscription, lane, due_at_ms, message", "1", 4,
      {"subscription", "lane", "due_at_ms", "message"}},
+    {"embq_idempotency", "scope, key", "1", 4,
+     {"scope", "key", "result", "expires_at_ms"}},
     {"embq_expiry", "expires_at_ms, message", "1", 2, {"expires_at_ms", "message"}},
 };
 /* clang-format on */
