@@ -12,7 +12,8 @@ with embq.open("app.db") as broker:
         message.ack()
 """
 
-from embq._ticket import Ticket
+from embq._options import Backoff
+from embq._ticket import Sent, Ticket
 from embq.broker import Broker, open  # noqa: A004
 from embq.errors import (
     BodyError,
@@ -38,7 +39,7 @@ from embq.errors import (
     StorageReadOnly,
     UnsupportedSQLite,
 )
-from embq.messages import Backoff, Message, Outgoing, Sent
+from embq.messages import Message, Outgoing
 from embq.queue import Queue
 
 __version__ = "0.1.0"

@@ -11,11 +11,29 @@ import msgspec
 from embq import _native
 from embq._codec import CODECS, pack
 from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
-from embq.messages import Backoff
 
 MAX_NAME = 255  # bytes of UTF-8
 _MAX_INT = 2**31 - 1
 _DEAD = ".dead"
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """How long a failed message waits before it is ready again.
+
+    The n-th failure waits `min(cap, first * factor ** (n - 1))` seconds.
+
+    Args:
+        first: Seconds after the first failure.
+        factor: How much longer each further wait is; at least 1.
+        cap: The longest wait, in seconds.
+        jitter: Multiply by a random number in [0.5, 1], so that what failed together
+            does not come back together.
+    """
+
+    first: float = 1.0
+    factor: float = 2.0
+    cap: float = 300.0
+    jitter: bool = True
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):

@@ -14,9 +14,9 @@ from msgspec import UNSET, UnsetType
 
 from embq import _native
 from embq._codec import CodecName, text
-from embq._options import Options, count, encode_name
+from embq._options import Backoff, Options, count, encode_name
+from embq._ticket import Sent
 from embq.errors import Closed, Error, InvalidArgument, NotFound
-from embq.messages import Backoff, Sent
 from embq.queue import Queue
 
 Durability = Literal["full", "normal"]

@@ -283,36 +283,6 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         )
 
 
-class Sent(msgspec.Struct, eq=False, gc=False):
-    """What became of a send: it is stored.
-
-    Attributes:
-        duplicate: Whether an earlier message was found instead of storing this one.
-    """
-
-    _id: str | int  # the row until `id` is asked for: most senders never do
-    duplicate: bool = False
-    _file: str = ""
-
-    @property
-    def id(self) -> str:
-        """The message's public id, the same that its receiver sees."""
-        if isinstance(self._id, int):
-            self._id = f"{self._file}{self._id:016x}"
-        return self._id
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sent):
-            return NotImplemented
-        return (self.id, self.duplicate) == (other.id, other.duplicate)
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"Sent(id={self.id!r}, duplicate={self.duplicate})"
-
-
 class Outgoing(msgspec.Struct):
     """A message for `send_many` that has more than data.
 
@@ -335,22 +305,3 @@ class Outgoing(msgspec.Struct):
     version: int | str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
-
-
-class Backoff(msgspec.Struct, frozen=True):
-    """How long a failed message waits before it is ready again.
-
-    The n-th failure waits `min(cap, first * factor ** (n - 1))` seconds.
-
-    Args:
-        first: Seconds after the first failure.
-        factor: How much longer each further wait is; at least 1.
-        cap: The longest wait, in seconds.
-        jitter: Multiply by a random number in [0.5, 1], so that what failed together
-            does not come back together.
-    """
-
-    first: float = 1.0
-    factor: float = 2.0
-    cap: float = 300.0
-    jitter: bool = True

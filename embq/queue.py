@@ -8,8 +8,8 @@ from embq import _native
 from embq._codec import CODECS, encode_fields, pack
 from embq._options import Options, count
 from embq._settler import Settler
-from embq._ticket import Ticket
-from embq.messages import Message, Outgoing, Sent
+from embq._ticket import Sent, Ticket
+from embq.messages import Message, Outgoing
 
 if TYPE_CHECKING:
     from embq.broker import Broker
