@@ -10,6 +10,7 @@ stands in a `try` of its own, and why nothing is to be done between a call and i
 """
 
 import contextlib
+import mmap
 import os
 import sys
 import time
@@ -80,8 +81,8 @@ _ack_nowait = _now.embq_ack_nowait
 _new = _ffi.new
 _buffer = _ffi.buffer
 _BYTES = _ffi.typeof("embq_bytes *")
-_decode_messages: Callable[[Any], list[Message]]
-_decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
+_decode_messages: Callable[[Any], list[Message[Any]]]
+_decode_messages = msgspec.msgpack.Decoder(list[Message[Any]]).decode
 # What decoding raises for what embq did not write.
 _NO_TEXT = (msgspec.DecodeError, UnicodeDecodeError)
 _BAD_MESSAGE = "a field of a message in the file is no text"
@@ -251,13 +252,30 @@ file_id: Callable[[int], int] = _now.embq_file_id
 unawaited_failures: Callable[[int], int] = _now.embq_unawaited_failures
 
 
+_CLOCK_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # see csrc/clock.c
+_clock: "memoryview[int] | None" = None
+
+
 def use_clock(path: str | os.PathLike[str] | None) -> None:
     """Read this process's clocks from a file of two little-endian int64: boot, wall ms.
 
     For tests. Every process of a test maps the same file; None: the machine's clocks.
     """
+    global _clock  # noqa: PLW0603
     name = _ffi.NULL if path is None else os.fsencode(path)
     _run(_lib.embq_clock_map, name)
+    _clock = None
+    if path is not None:
+        with open(path, "rb") as file:  # noqa: PTH123
+            mapped = mmap.mmap(file.fileno(), 16, access=mmap.ACCESS_READ)
+        _clock = memoryview(mapped).cast("q")
+
+
+def boot_ms() -> int:
+    """Read the clock that leases live by."""
+    if _clock is not None:
+        return _clock[0]
+    return time.clock_gettime_ns(_CLOCK_BOOT) // 1_000_000
 
 
 # ---- queues ----
@@ -289,14 +307,14 @@ def send_many(broker: int, channel: int, packed: bytes, timeout: int) -> int:
 
 def claim(
     broker: int, channel: int, limit: int, wait: int, flags: int
-) -> list[Message]:
+) -> list[Message[Any]]:
     """Lease up to `limit` messages, waiting `wait` ms (-1: for ever) for the first.
 
     A signal handler that raises, even after C has returned, gives back what was
     claimed.
     """
     out = _new(_BYTES)
-    messages: list[Message] = []
+    messages: list[Message[Any]] = []
     try:
         code = _claim(broker, channel, limit, wait, flags, out)
         while code == INTERRUPTED:
@@ -322,7 +340,7 @@ def claim(
     return messages
 
 
-def give_back(broker: int, channel: int, messages: list[Message]) -> None:
+def give_back(broker: int, channel: int, messages: list[Message[Any]]) -> None:
     """Return messages that nobody has seen; at worst their lease ends them."""
     receipts = b"".join([message._receipt for message in messages])  # noqa: SLF001
     with contextlib.suppress(errors.Error):
@@ -432,7 +450,7 @@ def consumer_open(broker: int, channel: int, prefetch: int, flags: int) -> int:
     return _run(_lib.embq_consumer_open, broker, channel, prefetch, flags)
 
 
-def consumer_next(consumer: int, wait: int) -> list[Message]:
+def consumer_next(consumer: int, wait: int) -> list[Message[Any]]:
     """Wait for the next batch. What is not taken from it, the consumer gives back."""
     out = _new(_BYTES)
     try:

@@ -1,11 +1,19 @@
 """`Settler`: what a message keeps of the queue that handed it out."""
 
+import struct
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NoReturn
 
 from embq import _native
-from embq.errors import InvalidArgument
+from embq._options import Options
+from embq.errors import InvalidArgument, LeaseExpiredWarning
+
+# A receipt begins with the number of its run, which begins with the deadline: see
+# "The file format" in ARCHITECTURE.md.
+_read_run = struct.Struct("=q").unpack_from
+_RUN_ID_BITS = 21
 
 
 class Settler:
@@ -13,22 +21,36 @@ class Settler:
 
     Attributes:
         name: The queue's name.
-        decode: Turn a body into data, by the queue's codec.
+        codec: The name of its codec.
+        decode: Turn a body into data, by that codec.
     """
 
-    __slots__ = ("_channel", "_handle", "_owner", "decode", "name")
+    __slots__ = (
+        "_channel",
+        "_handle",
+        "_has_warned",
+        "_hold_ms",
+        "_owner",
+        "codec",
+        "decode",
+        "name",
+    )
 
     def __init__(
         self,
         owner: _native.Handle,
         channel: int,
         name: str,
+        options: Options,
         decode: Callable[[bytes], Any],
     ) -> None:
         self._owner = owner  # keeps the handle valid
         self._handle = owner.ref
         self._channel = channel
+        self._hold_ms = options.visibility_timeout_ms
+        self._has_warned = False
         self.name = name
+        self.codec = options.codec
         self.decode = decode
 
     def __reduce__(self) -> NoReturn:
@@ -54,10 +76,36 @@ class Settler:
         """Make a message a dead letter."""
         self._settle(_native.REJECT, receipt, -1, _note(reason, "reason"))
 
-    def extend(self, receipt: bytes, seconds: float | timedelta) -> None:
-        """Move the deadline of a message."""
+    def extend(self, receipt: bytes, seconds: float | timedelta) -> int:
+        """Move the deadline of a message; return it, in ms since boot."""
         more_ms = _native.milliseconds(seconds, "seconds")
         self._settle(_native.EXTEND, receipt, more_ms)
+        return _native.boot_ms() + more_ms
+
+    def look(self, receipt: bytes, until_ms: int) -> None:
+        """Warn, once for each queue, when a lease was over before its message settled.
+
+        Args:
+            receipt: Its receipt, which says when, unless it is of a retry.
+            until_ms: The deadline, in ms since boot; 0: what the receipt says.
+        """
+        extended = until_ms > 0
+        if not extended:
+            until_ms = (_read_run(receipt)[0] >> _RUN_ID_BITS) - 1
+        late_ms = _native.boot_ms() - until_ms
+        if late_ms < 0 or until_ms < 0 or self._has_warned:
+            return
+        self._has_warned = True
+        how = f"{late_ms / 1000} s, though it was extended"
+        if not extended:
+            how = f"{late_ms / 1000} s: held for {(self._hold_ms + late_ms) / 1000} s"
+        warnings.warn(
+            f"queue {self.name!r}: a message outlived its lease by {how} "
+            f"(visibility_timeout {self._hold_ms / 1000} s), so that another could "
+            "have received it meanwhile; extend() it in time, or raise the timeout",
+            LeaseExpiredWarning,
+            stacklevel=4,
+        )
 
     def _settle(
         self, verb: int, receipts: bytes, delay_ms: int = -1, note: bytes = b""

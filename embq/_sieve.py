@@ -16,6 +16,7 @@ Each is logged, without payload.
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from embq import _native
@@ -115,6 +116,28 @@ class Sieve:
         if form.version is not None and version != form.version:
             message._lifted = form.version  # noqa: SLF001
         return True
+
+    def loop(
+        self, flags: int
+    ) -> tuple[
+        Callable[[Message[Any]], bool], Callable[[int, int], list[Message[Any]]]
+    ]:
+        """Return `fits` and `consumer_next` for one loop, which keep to its wait."""
+        patience: Patience | None = None
+
+        def fits(message: Message[Any]) -> bool:
+            fitting = self.fits(message, flags)
+            if fitting and patience:
+                patience.renew()
+            return fitting
+
+        def more(consumer: int, wait_ms: int) -> list[Message[Any]]:
+            nonlocal patience
+            patience = patience or Patience(wait_ms)
+            left = patience.left()
+            return [] if left is None else _native.consumer_next(consumer, left)
+
+        return fits, more
 
     def _pass_over(self, message: Message[Any], why: str, flags: int) -> None:
         note = f"schema: {why}"

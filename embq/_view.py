@@ -34,7 +34,7 @@ _BYTES = (bytes, bytearray, memoryview)
 _PATH = re.compile(r" - at (?:`key` in )?`\$[^`]*`$")
 
 
-class Misfit(Exception):  # noqa: N818 - never leaves embq
+class Misfit(Exception):
     """A body that the view cannot read; the text says why, without payload."""
 
 
@@ -143,11 +143,13 @@ class Form:
                 self._read(body)
             except MemoryError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a hook raises
                 msg = f"{type(data).__name__} does not fit the schema: "
                 msg += describe(error)
-                # The cause is a hook's; what msgspec says may quote a value.
-                raise BodyError(msg, "nothing was sent") from error.__cause__
+                # What a hook raised is of use; what msgspec says may quote a value.
+                ours = isinstance(error, msgspec.MsgspecError)
+                cause = error.__cause__ if ours else error
+                raise BodyError(msg, "nothing was sent") from cause
         return body
 
     def check_version(self, version: int | str | None) -> int | str | None:
@@ -175,7 +177,7 @@ class Form:
             return self._read(body)
         except MemoryError:
             raise
-        except Exception as error:  # whatever a hook raises
+        except Exception as error:  # noqa: BLE001 - whatever a hook raises
             raise Misfit(describe(error)) from None
 
     def _lift(self, body: bytes, version: int | str) -> bytes:
@@ -200,7 +202,7 @@ class Form:
             return self._write(data)
         except MemoryError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever an upcaster raises
             msg = f"{step}: {describe(error)}"
             raise Misfit(msg) from None
 

@@ -8,15 +8,17 @@ import weakref
 from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, Unpack, overload
 
 from msgspec import UNSET, UnsetType
 
 from embq import _native
 from embq._codec import CodecName, text
-from embq._options import Backoff, Options, count, encode_name
+from embq._options import Backoff, Options, QueueOptions, count, encode_name
 from embq._ticket import Sent
+from embq._view import DecHook, EncHook, Upcasters, View
 from embq.errors import Closed, Error, InvalidArgument, NotFound
+from embq.messages import T
 from embq.queue import Queue
 
 Durability = Literal["full", "normal"]
@@ -64,7 +66,7 @@ class Broker:
         self._handle: _native.Handle | None = None  # not open yet
         self._closed = False
         self._lock = threading.RLock()
-        self._queues: dict[str, Queue] = {}
+        self._queues: dict[str, Queue[Any]] = {}  # without a view
         self._path = _absolute(path)
         if durability not in ("full", "normal"):
             msg = f"durability: {durability!r} is neither 'full' nor 'normal'"
@@ -86,24 +88,72 @@ class Broker:
 
     # ---- queues ----
 
+    @overload
     def queue(
         self,
         name: str,
         *,
+        schema: type[T],
+        enc_hook: EncHook | None = None,
+        dec_hook: DecHook | None = None,
+        version: int | None = None,
+        upcasters: Upcasters | None = None,
+        **options: Unpack[QueueOptions],
+    ) -> Queue[T]: ...
+
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        schema: Any = None,
+        enc_hook: EncHook | None = None,
+        dec_hook: DecHook | None = None,
+        version: int | None = None,
+        upcasters: Upcasters | None = None,
+        **options: Unpack[QueueOptions],
+    ) -> Queue[Any]: ...
+
+    def queue(
+        self,
+        name: str,
+        *,
+        schema: Any = None,
+        enc_hook: EncHook | None = None,
+        dec_hook: DecHook | None = None,
+        version: int | None = None,
+        upcasters: Upcasters | None = None,
         codec: CodecName | UnsetType = UNSET,
         visibility_timeout: float | timedelta | UnsetType = UNSET,
         max_receives: int | UnsetType = UNSET,
         dead_letter: str | UnsetType | None = UNSET,
         retry: Backoff | UnsetType = UNSET,
         max_body: int | UnsetType = UNSET,
-    ) -> Queue:
+    ) -> Queue[Any]:
         """Declare a queue, or open the one that is there.
 
         The options live in the file, for every process alike. What is left out is as
-        stored; for a new queue the defaults hold.
+        stored; for a new queue the defaults hold. The first five after the name are not
+        among them: they are how this process sees the data, and the next call may give
+        others.
 
         Args:
             name: 1 to 255 bytes of UTF-8 without NUL.
+            schema: Any type that msgspec knows: a Struct, dataclass, TypedDict,
+                attrs class, built-in, union, or Annotated with constraints. See
+                `Queue`. Default: none, whatever the codec can encode. A type checker
+                sees a `Queue[schema]`, or for what is no class (`int | str`) a
+                `Queue[Any]`; annotate that.
+            enc_hook: Turns what msgspec cannot encode into what it can (msgspec); with
+                codec="raw", into bytes.
+            dec_hook: Its inverse: called with a type of the schema and what was decoded
+                for it (msgspec).
+            version: The version of the schema, from 1. What is sent says it. A message
+                that says no version is of version 1. A newer one does not fit: upgrade
+                the consumers, then take it from the dead-letter queue.
+            upcasters: {1: f, 2: g}: f makes of decoded data of version 1, without the
+                schema's types, such of version 2, g of 2 such of 3. An older message is
+                lifted by them when it is received.
             codec: "json" (default; readable in the sqlite3 shell; NaN and infinity
                 become null, as JSON has neither), "msgpack", or "raw" for bytes.
             visibility_timeout: How many seconds a received message is held. Default 30
@@ -125,6 +175,7 @@ class Broker:
             InvalidArgument: The name or an option makes no sense.
         """
         encoded = encode_name(name)
+        view = View.build(schema, enc_hook, dec_hook, version, upcasters)
         options = {
             "codec": codec,
             "visibility_timeout": visibility_timeout,
@@ -139,8 +190,9 @@ class Broker:
         channel, packed = _native.declare(handle.ref, encoded, wanted.encode())
         stored = Options.decode(packed)
         stored.compare(name, wanted, given)
-        queue = Queue(self, handle, channel, name, stored)
-        self._queues[name] = queue
+        queue: Queue[Any] = Queue(self, handle, channel, name, stored, view)
+        if view is None:
+            self._queues[name] = queue
         return queue
 
     def queues(self) -> list[str]:
@@ -149,7 +201,7 @@ class Broker:
 
     def send(
         self,
-        queue: str | Queue,
+        queue: str | Queue[Any],
         data: Any,
         *,
         type: str | None = None,  # noqa: A002
@@ -178,7 +230,7 @@ class Broker:
             timeout=timeout,
         )
 
-    def _find(self, queue: str | Queue) -> Queue:
+    def _find(self, queue: str | Queue[Any]) -> Queue[Any]:
         """Return a queue that exists, as stored."""
         if isinstance(queue, Queue):
             return queue

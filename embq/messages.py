@@ -1,4 +1,4 @@
-"""What goes in and what comes out: `Message`, `Sent`, `Outgoing`, `Backoff`.
+"""What goes in and what comes out: `Outgoing` and `Message`.
 
 A `Message` is decoded by msgspec straight from the array that C wrote: the first fields
 stand in the order of `csrc/message.c`. Its verbs go through the queue that handed it
@@ -6,16 +6,26 @@ out.
 """
 
 import base64
-import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import msgspec
 
+from embq import _cloudevents, _dicts
 from embq.errors import Corrupt, LeaseLost
+
+if TYPE_CHECKING:
+    # For a type checker alone: `Queue` is `Queue[Any]`. Python has it from 3.13 on.
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _Kind = type[BaseException]  # in Message, `type` is a field
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,8 +49,8 @@ def _from_file(text: str | None, kind: Any, what: str) -> Any:
         raise Corrupt(msg) from None  # what it says may quote a value
 
 
-class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
-    """One delivery of a message.
+class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
+    """One delivery of a message; from a queue with a schema, its `data` is a `T`.
 
     The names follow CloudEvents 1.0 (`id`, `source`, `type`, `data`) and AMQP 0-9-1
     (`headers`, `correlation_id`, `reply_to`). The lease works as in SQS: whoever
@@ -72,17 +82,22 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
     _settled: bool = False
     _data: Any = msgspec.UNSET
     _parsed: _Attributes | None = None
+    _lifted: int | None = None  # the version that upcasters made of it
+    _until_ms: int = 0  # when the lease ends, if the receipt does not say
 
     @property
-    def data(self) -> Any:
+    def data(self) -> T:
         """The body, decoded by the queue's codec, once.
+
+        From a queue with a schema it was decoded before the message was handed out.
 
         Raises:
             BodyError: The body is not what the codec expects.
         """
         if self._data is msgspec.UNSET:
             self._data = self._home.decode(self.body)
-        return self._data
+        data: T = self._data
+        return data
 
     @property
     def timestamp(self) -> datetime:
@@ -105,8 +120,8 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
 
     @property
     def version(self) -> int | str | None:
-        """The version of the data's form, as the sender gave it."""
-        return self._extras().version
+        """The version of the data's form: the sender's, or what it was lifted to."""
+        return self._extras().version if self._lifted is None else self._lifted
 
     @property
     def correlation_id(self) -> str | None:
@@ -204,31 +219,41 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         Raises:
             LeaseLost: Settled before, or handed to another consumer since.
         """
-        self._home.extend(self._receipt, seconds)
+        try:
+            until_ms = self._home.extend(self._receipt, seconds)
+        except LeaseLost:
+            self._settled = True  # by somebody: nothing is left to do here
+            raise
+        self._home.look(self._receipt, self._until_ms)
+        self._until_ms = until_ms
 
     def to_dict(self) -> dict[str, Any]:
         """Return the message as a dict; metadata that is None is left out.
 
+        `Outgoing.from_dict` is the inverse.
+
         Returns:
             "id", "timestamp" (ISO 8601, UTC), "type", "source", "data" and "metadata".
         """
-        metadata = {
-            "version": self.version,
-            "retryCount": self.retry_count,
-            "key": self.key,
-            "headers": self.headers or None,
-            "correlationId": self.correlation_id,
-            "replyTo": self.reply_to,
-        }
-        timestamp = self.timestamp.isoformat(timespec="milliseconds")
-        return {
-            "id": self.id,
-            "timestamp": timestamp.replace("+00:00", "Z"),
-            "type": self.type,
-            "source": self.source,
-            "data": self.data,
-            "metadata": {k: v for k, v in metadata.items() if v is not None},
-        }
+        return _dicts.from_message(self)
+
+    def to_cloudevent(self) -> dict[str, Any]:
+        """Return the message as an event of CloudEvents 1.0, in its JSON format.
+
+        The event is the message as it was sent: of the version it was sent in. In it
+        `key` is "subject", and "source" and "type" are "/embq/QUEUE" and "embq.message"
+        where the message says none. A header that can be an extension attribute is one
+        (`traceparent`). What CloudEvents cannot say stands as JSON text in the
+        extension "embq". `Outgoing.from_cloudevent` is the inverse.
+
+        Returns:
+            What `json.dumps` takes: `data` of a json queue, "data_base64" of others.
+
+        Raises:
+            BodyError: The body is not what the codec expects.
+        """
+        extras = self._extras()
+        return _cloudevents.build(self, extras.version)
 
     def _settle(self, verb: Callable[..., None], *args: Any) -> None:
         try:
@@ -237,6 +262,7 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
             self._settled = True  # by somebody: nothing is left to do here
             raise
         self._settled = True
+        self._home.look(self._receipt, self._until_ms)
 
     def _extras(self) -> _Attributes:
         if self._parsed is None:
@@ -259,8 +285,10 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
             self.ack()
             return
         # A lost lease is not news beside the handler's own exception, which goes on.
-        with contextlib.suppress(LeaseLost):
+        try:
             self.nack(error=f"{type(error).__name__}: {error}")
+        except LeaseLost:
+            self._home.look(self._receipt, self._until_ms)
 
     def __del__(self) -> None:
         try:
@@ -283,7 +311,7 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         )
 
 
-class Outgoing(msgspec.Struct):
+class Outgoing(msgspec.Struct, Generic[T]):
     """A message for `send_many` that has more than data.
 
     Args:
@@ -297,7 +325,7 @@ class Outgoing(msgspec.Struct):
         reply_to: Where an answer is wanted (AMQP).
     """
 
-    data: Any
+    data: T
     type: str | None = None
     source: str | None = None
     key: str | None = None
@@ -305,3 +333,36 @@ class Outgoing(msgspec.Struct):
     version: int | str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
+
+    @classmethod
+    def from_dict(cls, message: Mapping[str, Any]) -> "Outgoing[Any]":
+        """Make of `Message.to_dict()` a message that can be sent.
+
+        It gets an id, a timestamp and a count of its own when it is sent: "id",
+        "timestamp" and "retryCount" are left out here.
+
+        Args:
+            message: "data", and what else `to_dict` gives.
+
+        Raises:
+            InvalidArgument: There is no "data", or a name that `to_dict` does not use.
+        """
+        return cls(**_dicts.to_fields(message))
+
+    @classmethod
+    def from_cloudevent(cls, event: Mapping[str, Any]) -> "Outgoing[Any]":
+        """Make of an event of CloudEvents 1.0, in its JSON format, a message.
+
+        "subject" is the key. "data_base64" becomes bytes, for a raw queue. Extension
+        attributes that embq has no name for become headers, and so do the attributes
+        that a message gets anew or does not have: as "ce-id", "ce-time",
+        "ce-dataschema" and "ce-datacontenttype". `to_cloudevent` takes them from there,
+        so that an event leaves as it came.
+
+        Args:
+            event: As `json.loads` gives it.
+
+        Raises:
+            InvalidArgument: It is not a valid event.
+        """
+        return cls(**_cloudevents.to_fields(event))

@@ -1,25 +1,36 @@
 """`Queue`: sending, receiving and settling."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from embq import _native
 from embq._codec import CODECS, encode_fields, pack
 from embq._options import Options, count
 from embq._settler import Settler
+from embq._sieve import Sieve
 from embq._ticket import Sent, Ticket
-from embq.messages import Message, Outgoing
+from embq._view import Form, View
+from embq.messages import Message, Outgoing, T
 
 if TYPE_CHECKING:
     from embq.broker import Broker
 
 
+_Claim = Callable[[int, int, int], list[Message[T]]]
 _NO_FIELDS = (None,) * 7
 
 
-class Queue:
+class Queue(Generic[T]):
     """A queue of a file. Made by `broker.queue(name)`; safe to share between threads.
+
+    Opened with a `schema`, it sends and receives what fits that, a `T`, and nothing
+    else. What does not fit is refused by the sending calls. The receiving calls pass it
+    over and go on to the next message; it becomes a dead letter at once, with an error
+    that begins with "schema: ". Where there is no dead-letter queue it waits for its
+    next receive as after a `nack`, at least a second; under `auto_ack` it is lost. Each
+    one is logged. It makes no wait longer.
 
     Attributes:
         name: Its name in the file.
@@ -33,6 +44,7 @@ class Queue:
         channel: int,
         name: str,
         options: Options,
+        view: View | None = None,
     ) -> None:
         self.name = name
         self.options = options
@@ -43,10 +55,18 @@ class Queue:
         self._file = f"{_native.file_id(handle.ref):016x}"
         codec = CODECS[options.codec]
         self._encode = codec.encode
-        self._settler = Settler(handle, channel, name, codec.decode)
+        self._settler = Settler(handle, channel, name, options, codec.decode)
+        self._claim: _Claim[T] = partial(_native.claim, handle.ref, channel)
+        self._form: Form | None = None
+        self._sieve: Sieve | None = None
+        if view is not None:
+            self._form = Form(view, options.codec)
+            self._encode = self._form.encode
+            self._sieve = Sieve(handle, channel, self._settler, self._form, options)
+            self._claim = self._sieve.claim
         # What a send without fields carries: the broker's source, packed once.
         self._source = broker.source
-        self._bare = encode_fields(None, self._source, *_NO_FIELDS[2:])
+        self._bare = self._pack_fields(*_NO_FIELDS)
 
     def __repr__(self) -> str:
         return f"<Queue {self.name!r} of {self._broker!r}>"
@@ -59,7 +79,7 @@ class Queue:
 
     def send(
         self,
-        data: Any,
+        data: T,
         *,
         type: str | None = None,  # noqa: A002
         source: str | None = None,
@@ -81,7 +101,7 @@ class Queue:
             source: Where it happened (CloudEvents). Default: the broker's `source`.
             key: What it is about.
             headers: Anything that JSON can hold, by name (AMQP).
-            version: The version of the data's form.
+            version: The version of the data's form. Default: that of the queue, if any.
             correlation_id: What this message answers or belongs to (AMQP).
             reply_to: Where an answer is wanted (AMQP).
             timeout: Seconds. Default: the broker's `busy_timeout`.
@@ -90,7 +110,7 @@ class Queue:
             The id, equal to the one that the receiver sees.
 
         Raises:
-            BodyError: The codec cannot encode the data.
+            BodyError: The codec cannot encode the data, or it does not fit the schema.
             MessageTooLarge: Body and fields exceed the queue's `max_body`.
             Busy: Not stored in time.
             CommitUncertain: It may be stored: the time was over while it was.
@@ -106,7 +126,7 @@ class Queue:
 
     def send_many(
         self,
-        items: Iterable[Any],
+        items: Iterable[T | Outgoing[T]],
         *,
         timeout: float | timedelta | None = None,
     ) -> list[Sent]:
@@ -138,7 +158,7 @@ class Queue:
 
     def send_nowait(
         self,
-        data: Any,
+        data: T,
         *,
         type: str | None = None,  # noqa: A002
         source: str | None = None,
@@ -182,7 +202,7 @@ class Queue:
         wait: float | timedelta | None = 0.0,
         *,
         auto_ack: bool = False,
-    ) -> Message | None:
+    ) -> Message[T] | None:
         """Receive one message and hold it for the queue's `visibility_timeout`.
 
         Args:
@@ -197,7 +217,7 @@ class Queue:
         """
         wait_ms = 0 if wait == 0.0 and wait is not False else _native.wait_ms(wait)
         flags = _native.AUTO_ACK if auto_ack else 0
-        found = _native.claim(self._handle, self._channel, 1, wait_ms, flags)
+        found = self._claim(1, wait_ms, flags)
         if not found:
             return None
         message = found[0]
@@ -211,7 +231,7 @@ class Queue:
         wait: float | timedelta | None = 0.0,
         *,
         auto_ack: bool = False,
-    ) -> list[Message]:
+    ) -> list[Message[T]]:
         """Receive up to `n` messages at once, each held as by `receive`.
 
         Args:
@@ -227,9 +247,7 @@ class Queue:
         """
         limit = count(n, "n")
         flags = _native.AUTO_ACK if auto_ack else 0
-        found = _native.claim(
-            self._handle, self._channel, limit, _native.wait_ms(wait), flags
-        )
+        found = self._claim(limit, _native.wait_ms(wait), flags)
         for message in found:
             message._settled = auto_ack  # noqa: SLF001
             message._home = self._settler  # noqa: SLF001
@@ -241,7 +259,7 @@ class Queue:
         wait: float | timedelta | None = None,
         *,
         auto_ack: bool = False,
-    ) -> Iterator[Message]:
+    ) -> Iterator[Message[T]]:
         """Iterate over messages, claiming ahead of the loop: the fast way to receive.
 
         Leaving the loop gives back what was claimed and not handed out, uncounted.
@@ -262,23 +280,28 @@ class Queue:
         ahead = 0 if prefetch is None else count(prefetch, "prefetch")
         return self._iterate(ahead, _native.wait_ms(wait), auto_ack=auto_ack)
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[Message[T]]:
         """Iterate for ever; the same as `messages()`."""
         return self.messages()
 
     def _iterate(
         self, prefetch: int, wait: int, *, auto_ack: bool
-    ) -> Iterator[Message]:
+    ) -> Iterator[Message[T]]:
         flags = _native.AUTO_ACK if auto_ack else 0
         owner = self._owner  # outlives the consumer, even in a cycle of garbage
         handle, channel = owner.ref, self._channel
         consumer = _native.consumer_open(handle, channel, prefetch, flags)
-        take = _native.consumer_take
+        take, more = _native.consumer_take, _native.consumer_next
+        fits = None
+        if self._sieve is not None:
+            fits, more = self._sieve.loop(flags)
         try:
-            while batch := _native.consumer_next(consumer, wait):
+            while batch := more(consumer, wait):
                 for message in batch:
                     try:
                         taken = take(consumer)
+                        if fits and taken > 0 and not fits(message):
+                            continue
                     except BaseException:
                         # A signal after C's return: taken, and never to be handed out.
                         _native.give_back(handle, channel, [message])
@@ -292,7 +315,7 @@ class Queue:
 
     # ---- settling; `Message` has the verbs ----
 
-    def ack_many(self, messages: Iterable[Message]) -> int:
+    def ack_many(self, messages: Iterable[Message[T]]) -> int:
         """Ack messages of this queue in one step.
 
         Args:
@@ -338,10 +361,17 @@ class Queue:
         """Pack the fields of a send, in the order of `encode_fields`."""
         if fields == _NO_FIELDS:
             return self._bare
-        type_, source, *others = fields
-        return encode_fields(type_, self._source if source is None else source, *others)
+        return self._pack_fields(*fields)
 
-    def _pack(self, item: Outgoing) -> Any:
+    def _pack_fields(self, *fields: Any) -> bytes:
+        """Pack them with what the queue adds: the broker's source, and its version."""
+        type_, source, key, headers, version, *others = fields
+        source = self._source if source is None else source
+        if self._form is not None:
+            version = self._form.check_version(version)
+        return encode_fields(type_, source, key, headers, version, *others)
+
+    def _pack(self, item: Outgoing[T]) -> Any:
         fields = self._fields(
             item.type,
             item.source,
