@@ -2,11 +2,11 @@
 
 import struct
 import warnings
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from embq import _native
+from embq._codec import CODECS
 from embq._options import Options
 from embq.errors import InvalidArgument, LeaseExpiredWarning
 
@@ -28,9 +28,10 @@ class Settler:
     __slots__ = (
         "_channel",
         "_handle",
-        "_has_warned",
-        "_hold_ms",
+        "_options",
         "_owner",
+        "_until_ms",
+        "_warned",
         "codec",
         "decode",
         "name",
@@ -42,16 +43,17 @@ class Settler:
         channel: int,
         name: str,
         options: Options,
-        decode: Callable[[bytes], Any],
+        until_ms: int = 0,
     ) -> None:
         self._owner = owner  # keeps the handle valid
         self._handle = owner.ref
         self._channel = channel
-        self._hold_ms = options.visibility_timeout_ms
-        self._has_warned = False
+        self._options = options
+        self._until_ms = until_ms  # the deadline of a message that was extended
+        self._warned: list[bool] = []  # shared with those of extended messages
         self.name = name
         self.codec = options.codec
-        self.decode = decode
+        self.decode = CODECS[options.codec].decode
 
     def __reduce__(self) -> NoReturn:
         msg = "a received message cannot be pickled: pass on message.to_dict()"
@@ -76,32 +78,33 @@ class Settler:
         """Make a message a dead letter."""
         self._settle(_native.REJECT, receipt, -1, _note(reason, "reason"))
 
-    def extend(self, receipt: bytes, seconds: float | timedelta) -> int:
-        """Move the deadline of a message; return it, in ms since boot."""
+    def extend(self, receipt: bytes, seconds: float | timedelta) -> "Settler":
+        """Move the deadline of a message; return what it is to keep instead of this."""
         more_ms = _native.milliseconds(seconds, "seconds")
         self._settle(_native.EXTEND, receipt, more_ms)
-        return _native.boot_ms() + more_ms
+        self.look(receipt)
+        until_ms = _native.boot_ms() + more_ms
+        other = Settler(self._owner, self._channel, self.name, self._options, until_ms)
+        other._warned = self._warned
+        return other
 
-    def look(self, receipt: bytes, until_ms: int) -> None:
-        """Warn, once for each queue, when a lease was over before its message settled.
+    def look(self, receipt: bytes) -> None:
+        """Warn, once for each queue, when the lease of this receipt is over.
 
-        Args:
-            receipt: Its receipt, which says when, unless it is of a retry.
-            until_ms: The deadline, in ms since boot; 0: what the receipt says.
+        It says so itself, but for that of a retry.
         """
-        extended = until_ms > 0
-        if not extended:
-            until_ms = (_read_run(receipt)[0] >> _RUN_ID_BITS) - 1
+        until_ms = self._until_ms or (_read_run(receipt)[0] >> _RUN_ID_BITS) - 1
         late_ms = _native.boot_ms() - until_ms
-        if late_ms < 0 or until_ms < 0 or self._has_warned:
+        if late_ms < 0 or until_ms < 0 or self._warned:
             return
-        self._has_warned = True
+        self._warned.append(True)
+        hold_ms = self._options.visibility_timeout_ms
         how = f"{late_ms / 1000} s, though it was extended"
-        if not extended:
-            how = f"{late_ms / 1000} s: held for {(self._hold_ms + late_ms) / 1000} s"
+        if not self._until_ms:
+            how = f"{late_ms / 1000} s: held for {(hold_ms + late_ms) / 1000} s"
         warnings.warn(
             f"queue {self.name!r}: a message outlived its lease by {how} "
-            f"(visibility_timeout {self._hold_ms / 1000} s), so that another could "
+            f"(visibility_timeout {hold_ms / 1000} s), so that another could "
             "have received it meanwhile; extend() it in time, or raise the timeout",
             LeaseExpiredWarning,
             stacklevel=4,

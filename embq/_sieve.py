@@ -108,13 +108,14 @@ class Sieve:
         """Decode a message; settle it and return False when it does not fit."""
         form = self._form
         try:
-            version = None if form.version is None else message.version
-            message._data = form.read(message.body, version)  # noqa: SLF001
+            version = message.version if form.version else None
+            data = form.read(message.body, version)
         except (Misfit, Error) as error:  # an Error: the fields are damaged
             self._pass_over(message, str(error), flags)
             return False
+        message._data = data  # noqa: SLF001
         if form.version is not None and version != form.version:
-            message._lifted = form.version  # noqa: SLF001
+            message._extras().version = form.version  # noqa: SLF001
         return True
 
     def loop(

@@ -171,8 +171,9 @@ class Form:
         Raises:
             Misfit: It does not fit, also after lifting.
         """
+        version = _FIRST if version is None else version
         if self.version is not None and version != self.version:
-            body = self._lift(body, _FIRST if version is None else version)
+            body = self._lift(body, version)
         try:
             return self._read(body)
         except MemoryError:

@@ -82,8 +82,6 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
     _settled: bool = False
     _data: Any = msgspec.UNSET
     _parsed: _Attributes | None = None
-    _lifted: int | None = None  # the version that upcasters made of it
-    _until_ms: int = 0  # when the lease ends, if the receipt does not say
 
     @property
     def data(self) -> T:
@@ -121,7 +119,7 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
     @property
     def version(self) -> int | str | None:
         """The version of the data's form: the sender's, or what it was lifted to."""
-        return self._extras().version if self._lifted is None else self._lifted
+        return self._extras().version
 
     @property
     def correlation_id(self) -> str | None:
@@ -220,12 +218,10 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
             LeaseLost: Settled before, or handed to another consumer since.
         """
         try:
-            until_ms = self._home.extend(self._receipt, seconds)
+            self._home = self._home.extend(self._receipt, seconds)
         except LeaseLost:
             self._settled = True  # by somebody: nothing is left to do here
             raise
-        self._home.look(self._receipt, self._until_ms)
-        self._until_ms = until_ms
 
     def to_dict(self) -> dict[str, Any]:
         """Return the message as a dict; metadata that is None is left out.
@@ -252,8 +248,7 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
         Raises:
             BodyError: The body is not what the codec expects.
         """
-        extras = self._extras()
-        return _cloudevents.build(self, extras.version)
+        return _cloudevents.build(self, self._read_attributes().version)
 
     def _settle(self, verb: Callable[..., None], *args: Any) -> None:
         try:
@@ -262,13 +257,18 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
             self._settled = True  # by somebody: nothing is left to do here
             raise
         self._settled = True
-        self._home.look(self._receipt, self._until_ms)
+        self._home.look(self._receipt)
 
     def _extras(self) -> _Attributes:
         if self._parsed is None:
-            found = _from_file(self._attributes, _Attributes | None, "attributes")
-            self._parsed = found or _Attributes()
+            self._parsed = self._read_attributes()
         return self._parsed
+
+    def _read_attributes(self) -> _Attributes:
+        """Return them as they were sent; a lifted message has another version."""
+        kind = _Attributes | None
+        found: _Attributes | None = _from_file(self._attributes, kind, "attributes")
+        return found or _Attributes()
 
     def __enter__(self) -> Self:
         return self
@@ -288,7 +288,7 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
         try:
             self.nack(error=f"{type(error).__name__}: {error}")
         except LeaseLost:
-            self._home.look(self._receipt, self._until_ms)
+            self._home.look(self._receipt)
 
     def __del__(self) -> None:
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _Claim = Callable[[int, int, int], list[Message[T]]]
+_More = Callable[[int, int], list[Message[T]]]
 _NO_FIELDS = (None,) * 7
 
 
@@ -53,9 +54,8 @@ class Queue(Generic[T]):
         self._handle = handle.ref
         self._channel = channel
         self._file = f"{_native.file_id(handle.ref):016x}"
-        codec = CODECS[options.codec]
-        self._encode = codec.encode
-        self._settler = Settler(handle, channel, name, options, codec.decode)
+        self._encode = CODECS[options.codec].encode
+        self._settler = Settler(handle, channel, name, options)
         self._claim: _Claim[T] = partial(_native.claim, handle.ref, channel)
         self._form: Form | None = None
         self._sieve: Sieve | None = None
@@ -291,7 +291,8 @@ class Queue(Generic[T]):
         owner = self._owner  # outlives the consumer, even in a cycle of garbage
         handle, channel = owner.ref, self._channel
         consumer = _native.consumer_open(handle, channel, prefetch, flags)
-        take, more = _native.consumer_take, _native.consumer_next
+        take = _native.consumer_take
+        more: _More[T] = _native.consumer_next
         fits = None
         if self._sieve is not None:
             fits, more = self._sieve.loop(flags)
