@@ -88,10 +88,13 @@ class Settler:
         other._warned = self._warned
         return other
 
-    def look(self, receipt: bytes) -> None:
+    def look(self, receipt: bytes, level: int = 4) -> None:
         """Warn, once for each queue, when the lease of this receipt is over.
 
-        It says so itself, but for that of a retry.
+        Args:
+            receipt: It begins with the deadline, but for that of a retry, whose lease
+                is not known here.
+            level: How many calls up the user's code is.
         """
         until_ms = self._until_ms or (_read_run(receipt)[0] >> _RUN_ID_BITS) - 1
         late_ms = _native.boot_ms() - until_ms
@@ -107,7 +110,7 @@ class Settler:
             f"(visibility_timeout {hold_ms / 1000} s), so that another could "
             "have received it meanwhile; extend() it in time, or raise the timeout",
             LeaseExpiredWarning,
-            stacklevel=4,
+            stacklevel=level,
         )
 
     def _settle(

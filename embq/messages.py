@@ -282,13 +282,13 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
         if self._settled:
             return
         if error is None:
-            self.ack()
+            self._settle(self._home.ack)
             return
         # A lost lease is not news beside the handler's own exception, which goes on.
         try:
-            self.nack(error=f"{type(error).__name__}: {error}")
+            self._settle(self._home.nack, None, f"{type(error).__name__}: {error}")
         except LeaseLost:
-            self._home.look(self._receipt)
+            self._home.look(self._receipt, 3)
 
     def __del__(self) -> None:
         try:
