@@ -60,6 +60,7 @@ _REST_NAMES = {"headers", "key", "type", "source"} | {f for f, _ in _FIELDS.valu
 _NAME = re.compile(r"[a-z0-9]+")
 # What RFC 3986 allows in a URI reference, besides what `quote` never escapes.
 _URI = ":/?#[]@!$&'()*+,;=%"
+_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")  # that escapes nothing
 # Control characters and "noncharacters": not allowed in a String of CloudEvents.
 _ENDS = "".join(chr(plane << 16 | end) for plane in range(17) for end in (65534, 65535))
 _FORBIDDEN = re.compile(f"[\0-\x1f\x7f-\x9f\ufdd0-\ufdef{_ENDS}]")
@@ -126,8 +127,8 @@ def _source(source: str | None, queue: str, rest: dict[str, Any]) -> str:
     """Return the source as a URI reference: escaped, or the default."""
     if source is None:
         return f"/embq/{quote(queue, safe='')}"
-    uri = quote(source, safe=_URI)
-    if uri != source:
+    uri = _PERCENT.sub("%25", quote(source, safe=_URI))
+    if uri != source or not uri:
         rest["source"] = source
     return uri or f"/embq/{quote(queue, safe='')}"
 
@@ -188,7 +189,8 @@ def to_fields(event: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in event.items() if value is not None}
     _check(given)
     rest = _read_rest(given.pop(_REST, None))
-    headers: dict[str, Any] = rest.pop("headers", {})
+    left: dict[str, Any] = rest.pop("headers", {})
+    headers: dict[str, Any] = {}
     fields = {
         "data": _take_data(given),
         "type": given.pop("type"),
@@ -203,7 +205,7 @@ def to_fields(event: Mapping[str, Any]) -> dict[str, Any]:
             fields[_FIELDS[name][0]] = value
         else:
             headers[name] = value
-    return {**fields, "headers": headers, **rest}
+    return {**fields, "headers": headers | left, **rest}
 
 
 def _check(given: dict[str, Any]) -> None:

@@ -1,0 +1,70 @@
+"""A message as a dict, and sent again from it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import embq
+from embq.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WHOLE: dict[str, Any] = {
+    "type": "t",
+    "source": "s",
+    "key": "k",
+    "headers": {"a": [1]},
+    "version": 2,
+    "correlation_id": "c",
+    "reply_to": "r",
+}
+
+
+@pytest.mark.parametrize("fields", [{}, {"key": "k"}, {"headers": {}}, WHOLE])
+def test_what_to_dict_gives_can_be_sent_again(
+    path: Path, fields: dict[str, Any]
+) -> None:
+    """Through JSON and back, a message differs by its id, time and count alone."""
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q")
+        queue.send({"a": 1}, **fields)
+        first = queue.receive(auto_ack=True)
+        assert first is not None
+        text = json.dumps(first.to_dict())
+        queue.send_many([embq.Outgoing.from_dict(json.loads(text))])
+        second = queue.receive(auto_ack=True)
+        assert second is not None
+        assert second.id != first.id
+        ours = {"id": first.id, "timestamp": first.to_dict()["timestamp"]}
+        assert {**second.to_dict(), **ours} == first.to_dict()
+
+
+def test_no_field_is_forgotten(path: Path) -> None:
+    """Every field of `Outgoing` comes back from the dict of a message that has it."""
+    assert {"data", *WHOLE} == set(embq.Outgoing.__struct_fields__)
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q")
+        queue.send(1, **WHOLE)
+        message = queue.receive(auto_ack=True)
+        assert message is not None
+        assert embq.Outgoing.from_dict(message.to_dict()) == embq.Outgoing(1, **WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({}, "'data' is missing"),
+        ({"data": 1, "key": "k"}, "message: unknown: 'key'"),
+        ({"data": 1, "metadata": {"retries": 1}}, "metadata: unknown: 'retries'"),
+        ({"data": 1, "metadata": 1}, "metadata: int is not a mapping"),
+        ([], "message: list is not a mapping"),
+    ],
+)
+def test_what_is_no_message(given: Any, what: str) -> None:
+    """A name that is missing or unknown is refused, and named."""
+    with pytest.raises(InvalidArgument, match=what):
+        embq.Outgoing.from_dict(given)
