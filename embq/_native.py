@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from typing import Any
@@ -252,8 +253,11 @@ file_id: Callable[[int], int] = _now.embq_file_id
 unawaited_failures: Callable[[int], int] = _now.embq_unawaited_failures
 
 
-_CLOCK_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # see csrc/clock.c
-_clock: "memoryview[int] | None" = None
+_machine_boot = partial(
+    time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+)
+#: The clock that leases live by, in seconds; see csrc/clock.c.
+boot: Callable[[], float] = _machine_boot
 
 
 def use_clock(path: str | os.PathLike[str] | None) -> None:
@@ -261,21 +265,15 @@ def use_clock(path: str | os.PathLike[str] | None) -> None:
 
     For tests. Every process of a test maps the same file; None: the machine's clocks.
     """
-    global _clock  # noqa: PLW0603
+    global boot  # noqa: PLW0603
     name = _ffi.NULL if path is None else os.fsencode(path)
     _run(_lib.embq_clock_map, name)
-    _clock = None
+    boot = _machine_boot
     if path is not None:
         with open(path, "rb") as file:  # noqa: PTH123
             mapped = mmap.mmap(file.fileno(), 16, access=mmap.ACCESS_READ)
-        _clock = memoryview(mapped).cast("q")
-
-
-def boot_ms() -> int:
-    """Read the clock that leases live by."""
-    if _clock is not None:
-        return _clock[0]
-    return time.clock_gettime_ns(_CLOCK_BOOT) // 1_000_000
+        clock = memoryview(mapped).cast("q")
+        boot = lambda: clock[0] / 1000  # noqa: E731
 
 
 # ---- queues ----

@@ -1,6 +1,7 @@
 """`Settler`: what a message keeps of the queue that handed it out."""
 
 import struct
+import sys
 import warnings
 from datetime import timedelta
 from typing import NoReturn
@@ -82,23 +83,31 @@ class Settler:
         """Move the deadline of a message; return what it is to keep instead of this."""
         more_ms = _native.milliseconds(seconds, "seconds")
         self._settle(_native.EXTEND, receipt, more_ms)
-        self.look(receipt)
-        until_ms = _native.boot_ms() + more_ms
+        until_ms = round(_native.boot() * 1000) + more_ms
         other = Settler(self._owner, self._channel, self.name, self._options, until_ms)
         other._warned = self._warned
         return other
 
-    def look(self, receipt: bytes, level: int = 4) -> None:
+    def _settle(
+        self, verb: int, receipts: bytes, delay_ms: int = -1, note: bytes = b""
+    ) -> int:
+        count = _native.settle(
+            self._handle, self._channel, verb, receipts, delay_ms, note
+        )
+        # Here each ack of each message passes: no call more than must be.
+        run = _read_run(receipts)[0]
+        if self._until_ms or (run and _native.boot() * 1000 >= run >> _RUN_ID_BITS):
+            self.look(receipts)
+        return count
+
+    def look(self, receipt: bytes) -> None:
         """Warn, once for each queue, when the lease of this receipt is over.
 
-        Args:
-            receipt: It begins with the deadline, but for that of a retry, whose lease
-                is not known here.
-            level: How many calls up the user's code is.
+        Nothing is said of the lease of a retry: its receipt does not begin with it.
         """
         until_ms = self._until_ms or (_read_run(receipt)[0] >> _RUN_ID_BITS) - 1
-        late_ms = _native.boot_ms() - until_ms
-        if late_ms < 0 or until_ms < 0 or self._warned:
+        late_ms = round(_native.boot() * 1000) - until_ms
+        if until_ms < 0 or late_ms <= 0 or self._warned:
             return
         self._warned.append(True)
         hold_ms = self._options.visibility_timeout_ms
@@ -110,15 +119,16 @@ class Settler:
             f"(visibility_timeout {hold_ms / 1000} s), so that another could "
             "have received it meanwhile; extend() it in time, or raise the timeout",
             LeaseExpiredWarning,
-            stacklevel=level,
+            stacklevel=_level(),
         )
 
-    def _settle(
-        self, verb: int, receipts: bytes, delay_ms: int = -1, note: bytes = b""
-    ) -> int:
-        return _native.settle(
-            self._handle, self._channel, verb, receipts, delay_ms, note
-        )
+
+def _level() -> int:
+    """Count the calls from `look` up to the first that is not embq's."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001
+    while frame.f_back and frame.f_globals["__name__"].startswith("embq."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _note(value: str | None, what: str) -> bytes:

@@ -14,7 +14,6 @@ Each is logged, without payload.
 """
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -154,6 +153,8 @@ class Sieve:
             else:
                 self._settler.nack(receipt, self._delay, note)
                 where = "without a dead-letter queue it waits for its next receive"
+        import logging  # noqa: PLC0415
+
         logging.getLogger("embq").warning(
             "queue %r: message %s does not fit (%s); %s",
             self._settler.name,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 
 import msgspec
 
-from embq import _cloudevents, _dicts
-from embq.errors import Corrupt, LeaseLost
+from embq import _dicts
+from embq.errors import Corrupt, LeaseExpiredWarning, LeaseLost
 
 if TYPE_CHECKING:
     # For a type checker alone: `Queue` is `Queue[Any]`. Python has it from 3.13 on.
@@ -94,8 +94,7 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
         """
         if self._data is msgspec.UNSET:
             self._data = self._home.decode(self.body)
-        data: T = self._data
-        return data
+        return self._data  # type: ignore[no-any-return]  # a name for it costs 1 %
 
     @property
     def timestamp(self) -> datetime:
@@ -248,16 +247,17 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
         Raises:
             BodyError: The body is not what the codec expects.
         """
+        from embq import _cloudevents  # noqa: PLC0415 - `import embq` is not to pay
+
         return _cloudevents.build(self, self._read_attributes().version)
 
     def _settle(self, verb: Callable[..., None], *args: Any) -> None:
         try:
             verb(self._receipt, *args)
-        except LeaseLost:
+        except (LeaseLost, LeaseExpiredWarning):
             self._settled = True  # by somebody: nothing is left to do here
             raise
         self._settled = True
-        self._home.look(self._receipt)
 
     def _extras(self) -> _Attributes:
         if self._parsed is None:
@@ -288,7 +288,7 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
         try:
             self._settle(self._home.nack, None, f"{type(error).__name__}: {error}")
         except LeaseLost:
-            self._home.look(self._receipt, 3)
+            self._home.look(self._receipt)
 
     def __del__(self) -> None:
         try:
@@ -365,4 +365,6 @@ class Outgoing(msgspec.Struct, Generic[T]):
         Raises:
             InvalidArgument: It is not a valid event.
         """
+        from embq import _cloudevents  # noqa: PLC0415 - `import embq` is not to pay
+
         return cls(**_cloudevents.to_fields(event))
