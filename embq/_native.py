@@ -10,7 +10,6 @@ stands in a `try` of its own, and why nothing is to be done between a call and i
 """
 
 import contextlib
-import mmap
 import os
 import sys
 import time
@@ -270,6 +269,8 @@ def use_clock(path: str | os.PathLike[str] | None) -> None:
     _run(_lib.embq_clock_map, name)
     boot = _machine_boot
     if path is not None:
+        import mmap  # noqa: PLC0415
+
         with open(path, "rb") as file:  # noqa: PTH123
             mapped = mmap.mmap(file.fileno(), 16, access=mmap.ACCESS_READ)
         clock = memoryview(mapped).cast("q")
