@@ -143,7 +143,6 @@ class Sieve:
         note = f"schema: {why}"
         receipt = message._receipt  # noqa: SLF001
         where = "it was removed by auto_ack, and is lost"
-        message._settled = True  # noqa: SLF001
         with contextlib.suppress(LeaseLost):  # then it is another's to judge
             if flags & _native.AUTO_ACK:
                 pass

@@ -192,6 +192,19 @@ def test_where_things_go(broker: embq.Broker) -> None:
     }
 
 
+def test_headers_named_like_fields(broker: embq.Broker) -> None:
+    """A header is not taken for the field whose extension has its name."""
+    headers = {"correlationid": "x", "version": 1, "replyto": True, "id": "y"}
+    message = through(broker.queue("q"), embq.Outgoing(1, headers=headers))
+    event = checked(message.to_cloudevent())
+    assert event["replyto"] is True  # no field is like this, so it needs no care
+    assert event.keys().isdisjoint({"correlationid", "version"})
+    outgoing = embq.Outgoing.from_cloudevent(event)
+    assert outgoing.correlation_id is outgoing.version is outgoing.reply_to is None
+    assert outgoing.headers is not None
+    assert outgoing.headers.items() >= headers.items()
+
+
 @pytest.mark.parametrize(
     ("codec", "data", "kind"),
     [

@@ -85,8 +85,48 @@ def test_one_warning_for_a_queue(site: CoreSite, queue: embq.Queue[Any]) -> None
         taken[0].ack()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        taken[1].extend(1)
+        site.clock.advance(2)
         taken[1].ack()
-        take(queue).ack()
+
+
+def test_a_retry_that_was_extended(site: CoreSite, queue: embq.Queue[Any]) -> None:
+    """The lease of a retry is known once it was extended, and not before."""
+    take(queue).nack(delay=0)
+    message = take(queue)
+    site.clock.advance(33.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        message.extend(10)
+    site.clock.advance(12)
+    with pytest.warns(LeaseExpiredWarning, match=r"by 2\.0 s, though it was extended"):
+        message.ack()
+
+
+def test_a_lost_retry_in_a_failing_block(
+    site: CoreSite, queue: embq.Queue[Any]
+) -> None:
+    """Of a retry nobody knows when its lease was over, so nothing is made up."""
+    take(queue).nack(delay=0)
+    message = take(queue)
+    message.ack()
+    message._settled = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyError), message:
+            raise KeyError
+
+
+def test_a_warning_that_is_an_error(site: CoreSite, queue: embq.Queue[Any]) -> None:
+    """Under `-W error` it is raised after the verb was done, which is not repeated."""
+    message = take(queue)
+    site.clock.advance(33.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(LeaseExpiredWarning):
+            message.ack()
+    assert message._settled
+    assert queue.depth() == 0
 
 
 def test_an_extended_lease(site: CoreSite, queue: embq.Queue[Any]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import signal
 import threading
 import time
 import typing
@@ -63,6 +65,23 @@ def broker(path: Path) -> Iterator[embq.Broker]:
     """A broker on a file."""
     with embq.open(path, durability="normal") as made:
         yield made
+
+
+@contextlib.contextmanager
+def in_time(seconds: float) -> Iterator[None]:
+    """Fail when the block takes longer, instead of waiting for ever."""
+
+    def over(number: int, frame: object) -> None:
+        msg = f"not done in {seconds} s"
+        raise TimeoutError(msg)
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def dead_letter(broker: embq.Broker, name: str = "q") -> embq.Message[Any]:
@@ -279,10 +298,11 @@ def test_without_dead_letters_it_waits(
     plain = broker.queue("q", dead_letter=None, retry=retry)
     typed = broker.queue("q", schema=int)
     plain.send_many(["a", 1])
-    message = typed.receive()
-    assert message is not None
-    message.ack()
-    assert typed.receive() is None
+    with in_time(3):
+        message = typed.receive()
+        assert message is not None
+        message.ack()
+        assert typed.receive() is None
     stats = typed.stats()
     assert (stats["delayed"], stats["rejected"], stats["nacked"]) == (1, 0, 1)
     assert "waits for its next receive" in caplog.text
@@ -317,6 +337,21 @@ def test_a_wait_is_not_made_longer(broker: embq.Broker, way: str) -> None:
     assert 0.29 < took < 0.9
 
 
+def test_the_wait_of_a_loop_begins_anew_with_each_message(broker: embq.Broker) -> None:
+    """A loop over a typed queue ends when nothing came for `wait`, no sooner."""
+    typed = broker.queue("q", schema=int)
+
+    def feed() -> None:
+        for number in range(4):
+            time.sleep(0.2)
+            typed.send(number)
+
+    sender = threading.Thread(target=feed)
+    sender.start()
+    assert [message.data for message in typed.messages(wait=0.6)] == [0, 1, 2, 3]
+    sender.join()
+
+
 def test_a_hook_that_is_interrupted_gives_back(broker: embq.Broker) -> None:
     """When decoding is interrupted nothing stays in flight, and nothing is counted."""
 
@@ -339,8 +374,8 @@ def test_a_hook_that_is_interrupted_gives_back(broker: embq.Broker) -> None:
 
 def test_the_view_is_no_stored_option(broker: embq.Broker, path: Path) -> None:
     """Each opening has a schema of its own; sending by name has none."""
-    typed = broker.queue("q", schema=int)
     broker.queue("q", schema=str, version=2)
+    typed = broker.queue("q", schema=int)
     broker.send("q", "not an int")
     with pytest.raises(BodyError):
         broker.send(typed, "not an int")

@@ -190,6 +190,7 @@ def test_what_an_upcaster_gives_is_checked(broker: embq.Broker) -> None:
         ({"version": 3, "upcasters": {1: to_cents}}, "upcasters"),
         ({"version": 4, "upcasters": LIFT}, "upcasters"),
         ({"version": 2, "upcasters": LIFT}, "upcasters"),
+        ({"version": 2, "upcasters": {0: to_cents, 1: to_cents}}, "upcasters"),
         ({"version": 2, "upcasters": {"1": to_cents}}, "upcasters"),
         ({"version": 2, "upcasters": {1: None}}, "upcasters"),
     ],
