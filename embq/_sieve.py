@@ -14,8 +14,8 @@ Each is logged, without payload.
 """
 
 import contextlib
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from embq import _native
@@ -48,7 +48,7 @@ class Patience:
         """Return the milliseconds to wait with, or None when the time is over."""
         if self._wait_ms <= 0:
             return self._wait_ms
-        now = time.monotonic()
+        now = monotonic()
         if self._end is None:
             self._end = now + self._wait_ms / 1000
             return self._wait_ms

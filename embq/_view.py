@@ -61,7 +61,8 @@ class View(NamedTuple):
         Raises:
             InvalidArgument: One of them could never work.
         """
-        if (schema, enc_hook, dec_hook, version, upcasters) == (None,) * 5:
+        given = (schema, enc_hook, dec_hook, version, upcasters)
+        if all(argument is None for argument in given):
             return None
         for what, hook in (("enc_hook", enc_hook), ("dec_hook", dec_hook)):
             if hook is not None and not callable(hook):

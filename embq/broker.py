@@ -215,6 +215,8 @@ class Broker:
     ) -> Sent:
         """Send one message to a queue by name; see `Queue.send`.
 
+        By name no schema is looked at; a `Queue` has its own.
+
         Raises:
             NotFound: Nobody declared a queue of this name: nothing is created silently.
         """
