@@ -4,14 +4,13 @@ They live in the file, so that every process, and a bare `nack()`, obeys the sam
 """
 
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict
 
 import msgspec
 
-from embq._codec import CODECS, pack
+from embq._codec import CODECS, CodecName, pack
 from embq._times import milliseconds, positive_ms
 from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
-from embq.messages import Backoff
 
 MAX_NAME = 255  # bytes of UTF-8
 _MAX_INT = 2**31 - 1
@@ -20,6 +19,40 @@ _DEAD = ".dead"
 EXPIRIES = ("dead_letter", "drop")
 #: How strictly messages are handed out in the order of sending.
 ORDERS = (False, "key", "queue")
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """How long a failed message waits before it is ready again.
+
+    The n-th failure waits `min(cap, first * factor ** (n - 1))` seconds.
+
+    Args:
+        first: Seconds after the first failure.
+        factor: How much longer each further wait is; at least 1.
+        cap: The longest wait, in seconds.
+        jitter: Multiply by a random number in [0.5, 1], so that what failed together
+            does not come back together.
+    """
+
+    first: float = 1.0
+    factor: float = 2.0
+    cap: float = 300.0
+    jitter: bool = True
+
+
+class QueueOptions(TypedDict, total=False):
+    """The options as `broker.queue()` takes them, for type checkers."""
+
+    codec: CodecName
+    visibility_timeout: float | timedelta
+    max_receives: int
+    dead_letter: str | None
+    retry: Backoff
+    max_body: int
+    delay: float | timedelta
+    ttl: float | timedelta | None
+    expiry: Literal["dead_letter", "drop"]
+    ordered: Literal[False, "key", "queue"]
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):
