@@ -276,7 +276,8 @@ static const char *const texts[STATEMENTS] = {
                       "values (?1, ?2, ?3, ?4)",
     [ST_DUE_DELETE] = "delete from embq_due\n"
                       "where subscription = ?1 and lane = ?2 and due_at_ms = ?3\n"
-                      "  and message = ?4",
+                      "  and message = ?4\n"
+                      "returning 1",
     [ST_DUE_NEXT] = "select due_at_ms\n"
                     "from embq_due\n"
                     "where subscription = ?1 and lane = ?2\n"
@@ -289,7 +290,8 @@ static const char *const texts[STATEMENTS] = {
     [ST_EXPIRY_INSERT] = "insert or ignore into embq_expiry(expires_at_ms, message)\n"
                          "values (?1, ?2)",
     [ST_EXPIRY_DELETE] = "delete from embq_expiry\n"
-                         "where expires_at_ms = ?1 and message = ?2",
+                         "where expires_at_ms = ?1 and message = ?2\n"
+                         "returning 1",
     [ST_EXPIRY_DELETE_RANGE] = "delete from embq_expiry\n"
                                "where (expires_at_ms, message) in (\n"
                                "  select expires_at_ms, id\n"

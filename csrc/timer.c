@@ -9,6 +9,13 @@
  */
 #include "store.h"
 
+/* Delete one row: in a damaged file it may be found, and not be there. */
+static int row_delete(struct engine *e, enum statement which, int count,
+                      const int64_t *values) {
+    int gone = (int)statement_int(e, which, 0, count, values, 0);
+    return e->storage_error || !gone ? storage_corrupt(e) : 0;
+}
+
 int timer_defer(struct engine *e, struct channel *c, int lane, int64_t at_ms,
                 int64_t message) {
     channel_use(c, LANES_DEFERRED | (int64_t)1 << lane);
@@ -18,8 +25,7 @@ int timer_defer(struct engine *e, struct channel *c, int lane, int64_t at_ms,
 int timer_take(struct engine *e, struct channel *c, int64_t at_ms, struct delivery *d) {
     c->sub.waiting++;
     c->dirty = 1;
-    return statement_do(e, ST_DUE_DELETE, 0,
-                        INTS(c->sub.id, d->lane, at_ms, d->message));
+    return row_delete(e, ST_DUE_DELETE, INTS(c->sub.id, d->lane, at_ms, d->message));
 }
 
 /* ---- expiry ---- */
@@ -82,7 +88,7 @@ static int expire(struct engine *e, int64_t message, int64_t at_ms) {
     struct channel *c = channel_get(e, message_channel(message));
     struct delivery d = {.message = message};
     if (!c || !channel_has_given_out(c, message)) return storage_corrupt(e);
-    if (statement_do(e, ST_EXPIRY_DELETE, 0, INTS(at_ms, message)) < 0) return -1;
+    if (row_delete(e, ST_EXPIRY_DELETE, INTS(at_ms, message)) < 0) return -1;
     int found = delivery_read(e, c, message, &d);
     int held = found > 0 && d.owner;
     if (found == 0) {
@@ -117,5 +123,7 @@ int timers_expire(struct engine *e) {
     if (count) e->perished_in = e->transaction;
     e->next_expiry_ms = statement_int(e, ST_EXPIRY_NEXT, 0, 0, NULL, INT64_MAX);
     e->next_expiry_epoch = e->epoch;
+    /* Something is over, and was not found: that would never end. */
+    if (!count && now >= e->next_expiry_ms) storage_corrupt(e);
     return e->storage_error ? -1 : now >= e->next_expiry_ms;
 }

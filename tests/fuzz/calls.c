@@ -65,9 +65,17 @@ static void spoil(struct packer *p, const struct record *r) {
 
 static struct packer options_of(const struct record *r) {
     static const char *const names[] = {NULL, "a.dead", "a", "b", "raw"};
-    struct queue_options o = {
-        "json", names[r->b % LENGTH(names)], 1000, 3, 1000, 300000, 1 << 16, 2.0,
-        0,      r->b & 0x10 ? 300 : 0};
+    struct queue_options o = {"json",
+                              names[r->b % LENGTH(names)],
+                              1000,
+                              3,
+                              1000,
+                              300000,
+                              1 << 16,
+                              2.0,
+                              0,
+                              r->b & 0x10 ? 300 : 0,
+                              r->b >> 5 & 3};
     int64_t *numbers[] = {&o.visibility_ms, &o.max_receives, &o.first_ms, &o.cap_ms};
     if (r->c & 0x10) o.max_body = input_number((uint8_t)(r->n >> 8), r->v);
     if (r->c & 1) *numbers[r->c >> 1 & 3] = input_number((uint8_t)(r->n >> 8), r->v);

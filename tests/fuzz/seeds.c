@@ -12,9 +12,10 @@ static embq_ref broker;
 static int64_t queue_a, queue_b;
 static struct receipt_of held[512];
 
-static int64_t declare(const char *name, const char *dead, int64_t max_receives) {
+static int64_t declare_ordered(const char *name, const char *dead, int64_t max_receives,
+                               int64_t ordered) {
     const struct queue_options options = {
-        "json", dead, 30000, max_receives, 1000, 300000, 1 << 20, 2.0, 0, 0};
+        "json", dead, 30000, max_receives, 1000, 300000, 1 << 20, 2.0, 0, 0, ordered};
     struct packer p = options_packed(&options);
     embq_bytes stored = {0};
     int64_t id = embq_declare(broker, name, strlen(name), p.data, p.size, &stored);
@@ -22,6 +23,10 @@ static int64_t declare(const char *name, const char *dead, int64_t max_receives)
     embq_bytes_free(&stored);
     pack_free(&p);
     return id;
+}
+
+static int64_t declare(const char *name, const char *dead, int64_t max_receives) {
+    return declare_ordered(name, dead, max_receives, 0);
 }
 
 static void send(int64_t queue, size_t size) {
@@ -125,6 +130,9 @@ static void fill_many_queues(void) {
         char name[] = {c, 0};
         send(declare(name, NULL, 5), 20);
     }
+    int64_t keyed = declare_ordered("keyed", "a.dead", 3, 1);
+    for (int i = 0; i < 9; i++) send(keyed, (size_t)i % 3 * 2 + 1);
+    CHECK(claim(keyed, 4) == 1);
     send(queue_a, 20);
     CHECK(claim(queue_a, 1) == 1);
 }

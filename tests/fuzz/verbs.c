@@ -108,7 +108,8 @@ static void declare(const struct input *in, const struct record *r) {
                                           1 << 20,
                                           2.0,
                                           0,
-                                          r->b & 8 ? 1000 : 0};
+                                          r->b & 8 ? 1000 : 0,
+                                          (r->b >> 4) % 3};
     struct packer p = options_packed(&options);
     embq_bytes stored = {0};
     int64_t id = name.size ? checked(embq_declare(d.broker, name.data, name.size,
