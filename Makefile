@@ -22,7 +22,7 @@ BENCH_READY := .venv-bench/.ready
 
 C_FILES := $(sort $(wildcard csrc/*.c))
 C_HEADERS := $(wildcard csrc/*.h)
-C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.[ch] tests/rig/*.c \
+C_LAID_OUT := $(C_FILES) $(C_HEADERS) $(wildcard tests/c/*.[ch] tests/rig/*.[ch] \
 	tests/fuzz/*.[ch])
 DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 

@@ -1,4 +1,5 @@
 /* The verbs: from arguments to an operation on the ring, and back. See embq_api.h. */
+#include "ring.h"
 #include "store.h"
 
 #include <errno.h>

@@ -9,6 +9,7 @@
  * alone.
  */
 #include "engine.h"
+#include "ring.h"
 
 #include <stdlib.h>
 #include <string.h>

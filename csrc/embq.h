@@ -1,7 +1,8 @@
 /* What every file of the core includes: the boundary, the borrowed SQLite, errors,
  * clocks, futexes. Layers, lowest first: error, clock, futex, pack, sqlite | files, wal
- * | statement | channel, message, run, delivery | claim, settle | engine, ring, lead,
- * keeper, wait, checkpoint | api. A file uses those left of it or on its own level.
+ * | statement | channel, message, run, delivery | claim, settle | op, ring, wait, lead,
+ * keeper, checkpoint | attach, engine | api. A file uses those left of it or on its own
+ * level.
  */
 #ifndef EMBQ_H
 #define EMBQ_H

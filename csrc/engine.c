@@ -1,150 +1,25 @@
 /* The engine: one file, open in this process. Opening, closing, forking.
  *
  * Engines are found by the file's device and inode, so two spellings of one path give
- * one engine. `attached` means: connections, descriptors, slot and keeper are there. A
- * fork detaches before and attaches after, so does the last close; everything else that
- * an engine holds survives that.
+ * one engine. `attached` means: connections, descriptors, slot and keeper are there,
+ * see attach.c. A fork detaches before and attaches after, so does the last close;
+ * everything else that an engine holds survives that.
  */
-#include "connection.h"
+#include "ring.h"
 #include "store.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define NAP_US 200
 #define FORK_WAIT_US 1000000
-#define LEAVE_US 1000000 /* for taking leave in the file at the last close */
 #define ROLE_WAIT_US 10000000
 
 /* Under registry_mutex, which also serialises attaching. */
 static struct engine *engines;
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
-
-/* ---- attaching ---- */
-
-static void file_close(int *fd) {
-    if (*fd >= 0) close(*fd);
-    *fd = -1;
-}
-
-static int file_open(const struct engine *e, int *fd) {
-    if (*fd < 0) *fd = wal_file_open(e->path);
-    return *fd < 0 ? *fd : 0;
-}
-
-static int files_open(struct engine *e) {
-    struct stat s;
-    int code;
-    if ((code = file_open(e, &e->wal_fd)) < 0 ||
-        (code = file_open(e, &e->gate_fd)) < 0 ||
-        (code = file_open(e, &e->life_fd)) < 0)
-        return code;
-    /* An empty -wal may be new, and its name not yet durable. */
-    return fstat(e->wal_fd, &s) == 0 && s.st_size == 0 ? directory_sync(e->path) : 0;
-}
-
-/* OP_REGISTER, or OP_RECOVER of the own slot, which ends what this process still holds
- * as its death would, but at once. */
-static int engine_register(struct engine *e, enum op_kind kind) {
-    struct op *op = op_new(e->keeper_broker, kind, e->slot, 0, 0);
-    if (!op) return EMBQ_NO_MEMORY;
-    /* Sequences that jumped must not be forgotten once one was given out: a power cut
-     * at normal would make the next boot jump to the same ones (test_crash_images.py).
-     */
-    op->full = kind == OP_REGISTER;
-    int64_t limit_us = (int64_t)e->busy_timeout_ms * 1000;
-    if (kind == OP_RECOVER && limit_us > LEAVE_US) limit_us = LEAVE_US;
-    op->deadline_us = clock_real_us() + limit_us;
-    int64_t result = ring_call(e, op);
-    /* It is short: a signal's handler runs after it. */
-    while (result == EMBQ_INTERRUPTED) result = ring_resume(e, ring_pop_pending());
-    return (int)result;
-}
-
-/* Everything that a fork must not copy: threads, connections, the gate. Guard, life
- * lock and slot stay: to other processes we never went away. */
-static void engine_rest(struct engine *e, int checkpoint) {
-    keeper_stop(e);
-    pthread_mutex_lock(&e->mutex);
-    e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = 0;
-    ATOMIC_STORE(&e->completing, 0);
-    ATOMIC_STORE(&e->extended, 0);
-    pthread_mutex_unlock(&e->mutex);
-    runs_drop(e);
-    e->epoch++;
-    memset(&e->left, 0, sizeof e->left);
-    memset(e->absent, 0, sizeof e->absent);
-    if (!list_is_empty(&e->unsynced))
-        lead_sync(e); /* the keeper was asked, and is gone */
-    connections_close(e, checkpoint);
-    file_close(&e->wal_fd);
-    file_close(&e->gate_fd);
-}
-
-static void engine_detach(struct engine *e) {
-    if (e->guarded) guard_unlock(e->guard); /* the last close needs the lock */
-    e->guarded = 0;
-    engine_rest(e, 1);
-    file_close(&e->life_fd);
-    e->guard = NULL;
-    e->slot = 0;
-}
-
-static int engine_attach(struct engine *e) {
-    int rested = e->slot != 0;
-    int code = e->guard ? 0 : guard_open(e->path, 0, &e->guard);
-    if (code == 0) code = connections_open(e);
-    if (code == 0 && !e->guarded) {
-        code = guard_lock(e->guard);
-        e->guarded = code == 0;
-    }
-    if (code == 0) code = files_open(e);
-    if (code == 0) space_look(e);
-    if (code == 0) code = keeper_start(e);
-    if (code == 0 && !rested) code = engine_register(e, OP_REGISTER);
-    if (code == 0) ATOMIC_STORE(&e->attached, 1);
-    else engine_detach(e);
-    return code;
-}
-
-static int has_role(const struct engine *e) {
-    return (e->leading && !e->keeper_leads) || (e->syncing && !e->keeper_syncs) ||
-           ATOMIC_LOAD(&e->watching) > 0;
-}
-
-/* Give roles no more and wait until nobody has one: 1 when it came so far. */
-static int engine_quiesce(struct engine *e, int64_t limit_us) {
-    int64_t end = clock_real_us() + limit_us;
-    pthread_mutex_lock(&e->mutex);
-    e->stopping = 1;
-    for (;;) {
-        if (!has_role(e) || clock_real_us() >= end) break;
-        pthread_mutex_unlock(&e->mutex);
-        watch_kick(e);
-        usleep(NAP_US);
-        pthread_mutex_lock(&e->mutex);
-    }
-    int quiet = !has_role(e);
-    pthread_mutex_unlock(&e->mutex);
-    return quiet;
-}
-
-static void engine_resume(struct engine *e) {
-    pthread_mutex_lock(&e->mutex);
-    e->stopping = 0;
-    /* Parked claims slept on their own words meanwhile: some must watch again. */
-    memset(e->watchers, 0, sizeof e->watchers);
-    LIST_EACH (op, &e->parked) {
-        ATOMIC_STORE(&op->word, (uint32_t)WORD_WATCH);
-        futex_wake(&op->word, 1);
-    }
-    ring_pass_on(e);
-    pthread_mutex_unlock(&e->mutex);
-}
 
 /* ---- making ---- */
 

@@ -1,182 +1,18 @@
-/* One file, open in this process: the engine, the operations that callers hand to it,
- * and what it remembers of the file. Everything remembered is a cache, valid while the
- * WAL-index header read under the write lock is the one that our own last commit left
- * (`epoch` counts the times it was not).
+/* One file, open in this process: the engine, and what it remembers of the file.
+ * Everything remembered is a cache, valid while the WAL-index header read under the
+ * write lock is the one that our own last commit left (`epoch` counts the times it was
+ * not).
  */
 #ifndef EMBQ_ENGINE_H
 #define EMBQ_ENGINE_H
 
+#include "bounds.h"
 #include "embq.h"
 #include "files.h"
-#include "pack.h"
+#include "op.h"
 #include "wal.h"
 
 #include <pthread.h>
-
-/* ---- limits ---- */
-
-#define EMBQ_SHARDS 16
-#define EMBQ_LANES 16
-/* The default lane is the highest: appending to the last leaf is the cheap way. */
-#define EMBQ_LANE_DEFAULT 15
-#define EMBQ_LANE_BITS 4
-#define EMBQ_SEQUENCE_BITS 41
-#define EMBQ_CHANNELS_MAX ((int64_t)1 << 18)
-#define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
-/* At a new boot, or in a copy of the file. */
-#define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20)
-/* SQLite stores no row above 1,000,000,000 bytes unless it is built so; what is left is
- * for the history of a dead letter. */
-#define EMBQ_STORED_MAX ((int64_t)999000000)
-/* 100 years: with them a deadline still has room for the random part of a run's id. */
-#define EMBQ_DURATION_MAX_MS ((int64_t)36525 * 86400000)
-/* Of a counter in the file: sums of them stay in an int64. */
-#define EMBQ_COUNTER_MAX ((int64_t)1 << 61)
-#define EMBQ_RUN_IDS 1024
-#define EMBQ_RING_COUNT 65536
-#define EMBQ_RING_BYTES ((int64_t)64 << 20)
-#define EMBQ_GROUP_COUNT 4096
-#define EMBQ_GROUP_BYTES ((int64_t)16 << 20)
-/* A claim stops beyond this. */
-#define EMBQ_BATCH_BYTES ((size_t)8 << 20)
-/* Leases returned by one transaction, and runs ended by one round of a recovery. */
-#define EMBQ_EXPIRE_STEP 1024
-#define EMBQ_RUNS_STEP 64
-/* Then one new message, if there is one. */
-#define EMBQ_RETRIES_IN_A_ROW 7
-#define EMBQ_WAKE_BITS 32
-#define EMBQ_ABSENT_MAX 64
-/* An ack_nowait waits for company so long at the most, or until there are so many. */
-#define EMBQ_LINGER_US 5000
-#define EMBQ_LINGER_COUNT 128
-
-static inline int64_t message_id(int64_t channel, int lane, int64_t sequence) {
-    return channel << (EMBQ_LANE_BITS + EMBQ_SEQUENCE_BITS) |
-           (int64_t)lane << EMBQ_SEQUENCE_BITS | sequence;
-}
-
-static inline int64_t message_channel(int64_t id) {
-    return id >> (EMBQ_LANE_BITS + EMBQ_SEQUENCE_BITS);
-}
-
-/* Whether a channel can have this number. A caller's may be any; 0 is none. */
-static inline int channel_is_possible(int64_t id) {
-    return id > 0 && id < EMBQ_CHANNELS_MAX;
-}
-
-static inline unsigned wake_class(int64_t channel) {
-    return (uint64_t)channel % EMBQ_WAKE_BITS;
-}
-
-static inline uint32_t wake_bit(int64_t channel) {
-    return (uint32_t)1 << wake_class(channel);
-}
-
-/* ---- the file's state, remembered ---- */
-
-struct options {
-    char codec[8];
-    int64_t visibility_timeout_ms;
-    int64_t max_receives;
-    char *dead_letter; /* NULL: none */
-    int64_t retry_first_ms;
-    double retry_factor;
-    int64_t retry_cap_ms;
-    int retry_jitter;
-    int64_t max_body;
-};
-
-/* A queue's one subscription; columns of embq_state in this order after the cursors. */
-struct subscription {
-    int64_t id;
-    int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
-    int64_t removed, removed_bytes, in_flight, waiting;
-    int64_t delivered, redelivered, acked, nacked, rejected, expired, dead;
-};
-
-struct channel {
-    struct channel *next, *next_used;
-    int64_t id;
-    int64_t used; /* the transaction that used it last: it stands in the `used` list */
-    char *name;
-    int shard;
-    struct options options;
-    int64_t next_sequence, sent, sent_bytes;
-    int64_t stored_sequence; /* what its row says: a send does not write it */
-    struct subscription sub;
-    uint64_t epoch;     /* when it was read */
-    int dirty;          /* the subscription's row must be written in this group */
-    int retries_in_row; /* ours, not the file's: the fairness of this process */
-};
-
-/* ---- operations ---- */
-
-enum op_kind {
-    OP_SEND,
-    OP_SEND_MANY,
-    OP_CLAIM,
-    OP_SETTLE,
-    OP_DECLARE,
-    OP_BARRIER, /* callers' */
-    OP_REGISTER,
-    OP_RECOVER,
-    OP_CHECKPOINT,
-    OP_EXTEND,
-    OP_VACUUM /* the engine's own */
-};
-
-/* What a thread that waits on `word` is told. */
-enum op_word { WORD_WAIT, WORD_LEAD, WORD_SYNC, WORD_WATCH, WORD_DONE };
-
-enum op_place { PLACE_NONE, PLACE_RING, PLACE_GROUP, PLACE_UNSYNCED, PLACE_PARKED };
-
-struct link {
-    struct link *prev, *next;
-};
-
-/* One call, from its arrival to its outcome. It owns its bytes. Lists, `place` and
- * `waiting` are under the engine's mutex; the rest belongs to whoever leads while place
- * is GROUP. */
-struct op {
-    struct link link; /* first, so that a link is its operation */
-    uint32_t word;    /* enum op_word, a futex */
-    int refs;         /* the engine's and the caller's or ticket's */
-    uint8_t kind, place;
-    uint8_t waiting;      /* a thread is there to take a role */
-    uint8_t asleep;       /* ... and must be woken for it */
-    uint8_t nowait;       /* staged: nobody may ever ask */
-    uint8_t full;         /* confirmed only once synced */
-    uint8_t timed;        /* has a time limit, so it takes no sync upon itself */
-    uint8_t handlers_ran; /* Python had its turn since it was parked, or looked */
-    uint8_t abandoned;    /* its caller left: what it claims goes back */
-    uint8_t lingers;      /* an ack that may wait for company */
-    uint8_t seen;         /* the outcome of a staged one was looked at */
-    int generation;       /* of the process that made it: forks count up */
-    uint8_t ticket_waits; /* threads sleep on a ticket; they take no role */
-    struct broker *broker;
-    struct op *pending;        /* the next older interrupted call of this thread */
-    struct consumer *consumer; /* whose next batch it is; NULL for a plain call */
-    embq_bytes *answer;        /* where the caller wants `out` */
-    int64_t deadline_us;       /* of the call, or once parked of its wait; -1 none */
-    int64_t
-        wait_until_us; /* CLAIM: how long to stay parked; 0 not at all, -1 for ever */
-    int64_t channel;   /* RECOVER: the owner's slot */
-    int64_t result;
-    char *error; /* of a code; NULL when there was no memory for it */
-
-    int verb, flags, limit, count; /* CLAIM, SETTLE */
-    int64_t delay_ms;
-    uint8_t suspect_due;    /* CLAIM: a suspect waits to be taken alone */
-    uint8_t was_parked;     /* CLAIM: it found nothing at least once */
-    int64_t next_due_us;    /* CLAIM with nothing found: when something may be due, real
-                               time */
-    struct packer out;      /* CLAIM, DECLARE: the answer */
-    struct packer receipts; /* CLAIM: of the messages in `out`, one after another */
-    int64_t taken_deadline_ms; /* CLAIM: when its leases end */
-    size_t size, extra_size;
-    char bytes[]; /* `size` bytes of body, receipts or name, then `extra_size` of
-                     fields, note */
-};
 
 /* The one suspect that this process has in flight. */
 struct suspect {
@@ -309,84 +145,29 @@ extern int fork_generation;
 int engine_enter(struct broker *b);
 void engine_leave(struct engine *e);
 
+/* ---- attach.c: for engine.c alone, under its registry's mutex ---- */
+
+/* Between two looks whether all threads are out. */
+#define NAP_US 200
+
+/* Open all that belongs to the file and take a slot; failing, nothing is left open. */
+int engine_attach(struct engine *e);
+void engine_detach(struct engine *e);
+/* Everything that a fork must not copy: threads, connections, the gate. Guard, life
+ * lock and slot stay: to other processes we never went away. */
+void engine_rest(struct engine *e, int checkpoint);
+/* OP_REGISTER, or OP_RECOVER of the own slot, which ends what this process still holds
+ * as its death would, but at once. */
+int engine_register(struct engine *e, enum op_kind kind);
+/* Give roles no more and wait until nobody has one: 1 when it came so far. */
+int engine_quiesce(struct engine *e, int64_t limit_us);
+/* Roles are given again. */
+void engine_resume(struct engine *e);
+
 /* ---- calls.c ---- */
 
 /* The first failure of a staged operation that nobody awaited, once; else 0. */
 int unawaited_take(struct broker *b);
-
-/* A flag of OP_CLAIM beside the public ones: a prefetch never takes a suspect. */
-#define CLAIM_NO_SUSPECT 0x100
-
-/* ---- op.c ---- */
-
-struct op *op_new(struct broker *b, enum op_kind kind, int64_t channel, size_t size,
-                  size_t extra_size);
-void op_release(struct op *op);
-/* Keep the outcome; of a code also this thread's error text. */
-void op_outcome(struct op *op, int64_t result);
-/* Its text; never NULL. */
-const char *op_error(const struct op *op);
-/* Leave a list, go to another. Under the mutex. */
-void op_move(struct op *op, struct link *head, enum op_place place);
-void op_unlink(struct op *op);
-
-static inline void list_init(struct link *head) {
-    head->prev = head->next = head;
-}
-
-static inline int list_is_empty(const struct link *head) {
-    return head->next == head;
-}
-
-static inline struct op *list_first(const struct link *head) {
-    return (struct op *)head->next;
-}
-
-/* Every operation of the list; the body may take the current one off it. */
-#define LIST_EACH(item, head)                                   \
-    for (struct op *item = (struct op *)(head)->next,           \
-                   *item##_next = (struct op *)item->link.next; \
-         &item->link != (head);                                 \
-         item = item##_next, item##_next = (struct op *)item->link.next)
-
-/* ---- ring.c ---- */
-
-void ring_init(struct engine *e);
-/* Put the call on the ring and see it through: lead, sync, watch or sleep, as it comes.
- * Consumes the caller's reference, except when it returns EMBQ_INTERRUPTED. */
-int64_t ring_call(struct engine *e, struct op *op);
-/* A signal came: keep the call, so that this thread can find it again. */
-void ring_push_pending(struct op *op);
-/* This thread's latest interrupted call, kept no more; NULL when there is none. */
-struct op *ring_pop_pending(void);
-/* ring_call from where it stood. */
-int64_t ring_resume(struct engine *e, struct op *op);
-/* The first half of ring_call: 0, or EMBQ_BUSY when there was no room in time. */
-int ring_submit(struct engine *e, struct op *op);
-/* Wait for an operation that is on its way; the reference stays the caller's. */
-int64_t ring_wait(struct engine *e, struct op *op);
-/* Put a staged operation on the ring; 0 or EMBQ_FULL. Never blocks. */
-int ring_stage(struct engine *e, struct op *op);
-/* Nobody waits for it any more: take it back when it has not begun, else let it end
- * alone. Consumes the caller's reference. */
-void ring_abandon(struct engine *e, struct op *op);
-/* Under the mutex: whose turn is it? Wakes that thread, or the keeper. */
-void ring_pass_on(struct engine *e);
-/* Under the mutex: the operation is over; its engine reference goes. Its threads are
- * woken by ring_unlock, which must follow: woken under the mutex they would queue up at
- * it. */
-void ring_finish(struct engine *e, struct op *op);
-void ring_unlock(struct engine *e);
-/* Under the mutex: it did a part of its work and goes on the ring again. */
-void ring_again(struct engine *e, struct op *op);
-/* Under the mutex: nothing was found for this claim; it waits on, if it may. */
-void ring_park(struct engine *e, struct op *op);
-/* Under the mutex: everything on the ring and all parked claims of this broker (NULL:
- * of all) end with this code; staged operations too when `staged`. The text is this
- * thread's. */
-void ring_fail(struct engine *e, const struct broker *b, int code, int staged);
-/* Under the mutex: take operations for a group; returns how many. */
-int ring_take(struct engine *e, struct link *group);
 
 /* ---- lead.c ---- */
 

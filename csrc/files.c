@@ -211,6 +211,11 @@ void guard_forget_all(void) {
 
 /* ---- the -wal ---- */
 
+void file_close(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
 int wal_file_open(const char *path) {
     char name[4096 + 8];
     snprintf(name, sizeof name, "%s-wal", path);

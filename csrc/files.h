@@ -36,6 +36,8 @@ void guard_collect(void);
 /* In the child of a fork: all guards are the parent's. */
 void guard_forget_all(void);
 
+/* Close what is open, and say so in `*fd`: -1. */
+void file_close(int *fd);
 /* A new descriptor on the -wal of `path`; close-on-exec. */
 int wal_file_open(const char *path);
 /* Make the names of database and -wal durable. */

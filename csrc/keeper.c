@@ -5,6 +5,7 @@
  * a fork and before the engine is detached.
  */
 #include "engine.h"
+#include "ring.h"
 
 #include <signal.h>
 #include <string.h>

@@ -8,6 +8,7 @@
  * group is confirmed: it is rolled back and each operation runs again alone, acks
  * before sends, so that one that cannot be stored (a full disk) takes nobody with it.
  */
+#include "ring.h"
 #include "store.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
-/* Operations: one call each, from its arrival to its outcome. See engine.h. */
+/* Operations: one call each, from its arrival to its outcome. See op.h. */
 #include "engine.h"
+#include "op.h"
 
 #include <stdlib.h>
 #include <string.h>

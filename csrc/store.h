@@ -11,6 +11,41 @@
 
 /* ---- channel.c ---- */
 
+struct options {
+    char codec[8];
+    int64_t visibility_timeout_ms;
+    int64_t max_receives;
+    char *dead_letter; /* NULL: none */
+    int64_t retry_first_ms;
+    double retry_factor;
+    int64_t retry_cap_ms;
+    int retry_jitter;
+    int64_t max_body;
+};
+
+/* A queue's one subscription; columns of embq_state in this order after the cursors. */
+struct subscription {
+    int64_t id;
+    int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
+    int64_t removed, removed_bytes, in_flight, waiting;
+    int64_t delivered, redelivered, acked, nacked, rejected, expired, dead;
+};
+
+struct channel {
+    struct channel *next, *next_used;
+    int64_t id;
+    int64_t used; /* the transaction that used it last: it stands in the `used` list */
+    char *name;
+    int shard;
+    struct options options;
+    int64_t next_sequence, sent, sent_bytes;
+    int64_t stored_sequence; /* what its row says: a send does not write it */
+    struct subscription sub;
+    uint64_t epoch;     /* when it was read */
+    int dirty;          /* the subscription's row must be written in this group */
+    int retries_in_row; /* ours, not the file's: the fairness of this process */
+};
+
 /* The channel as the file has it now; NULL when there is none (or storage failed). */
 struct channel *channel_get(struct engine *e, int64_t id);
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription);

@@ -73,10 +73,6 @@ _claim = _lib.embq_claim
 _resume = _lib.embq_resume
 _abandon = _lib.embq_abandon
 _free = _now.embq_bytes_free
-_free_broker = _lib.embq_broker_free
-_take = _now.embq_consumer_take
-_ready = _now.embq_consumer_ready
-_send_nowait = _now.embq_send_nowait
 _ack_nowait = _now.embq_ack_nowait
 _new = _ffi.new
 _buffer = _ffi.buffer
@@ -201,51 +197,6 @@ def bind_check() -> int:
 
 
 # ---- files ----
-
-
-class Handle(msgspec.Struct, gc=False, eq=False):
-    """A broker in C, freed when the last object that may pass it to C is gone.
-
-    Not tracked by the garbage collector, on purpose: in a cycle of garbage this is then
-    the last to go, after the consumers and tickets that use the handle when they end.
-    """
-
-    ref: int
-
-    def __del__(self) -> None:
-        _free_broker(self.ref)
-
-
-def open_broker(
-    path: bytes,
-    flags: int,
-    busy_timeout_ms: int,
-    disk_reserve: int,
-    migrate: Callable[[bytes, int], None],
-) -> Handle:
-    """Open a file, creating or upgrading its tables when they are not there."""
-    out = _new("embq_ref *")
-    arguments = (path, flags, busy_timeout_ms, disk_reserve, out)
-    try:
-        code = _call(_lib.embq_open, *arguments)
-        if code == NO_SCHEMA:
-            migrate(path, busy_timeout_ms)
-            code = _call(_lib.embq_open, *arguments)
-    except BaseException:
-        if out[0]:  # a signal after C's return
-            _free_broker(out[0])
-        raise
-    if code == NO_SCHEMA:
-        msg = f"{os.fsdecode(path)!r} lost its tables while it was being opened"
-        raise errors.Corrupt(msg)
-    if code < 0:
-        raise failure(code)
-    return Handle(int(out[0]))
-
-
-def close_broker(broker: int) -> None:
-    """Store what is staged; raise the first failure that nobody awaited."""
-    _run(_lib.embq_close, broker)
 
 
 file_id: Callable[[int], int] = _now.embq_file_id
@@ -399,82 +350,6 @@ def queues(broker: int) -> list[tuple[int, str]]:
     except _NO_TEXT:
         msg = "the name of a queue in the file is no text"
         raise errors.Corrupt(msg) from None
-
-
-# ---- tickets ----
-
-
-def send_nowait(broker: int, channel: int, body: bytes, fields: bytes) -> int:
-    """Stage one message; return a ticket. Keeps the GIL."""
-    arguments = (broker, channel, body, len(body), fields, len(fields))
-    ticket: int = _send_nowait(*arguments)
-    while ticket == DETACHED:
-        ping(broker, -1)
-        ticket = _send_nowait(*arguments)
-    if ticket < 0:
-        raise failure(ticket)
-    return ticket
-
-
-def ticket_row(ticket: int) -> int | None:
-    """Return the row of a staged send, or None while it is not stored."""
-    row: int = _now.embq_ticket_result(ticket)
-    if row < 0 and row != NOT_YET:
-        raise failure(row)
-    return None if row == NOT_YET else row
-
-
-def ticket_wait(ticket: int, timeout: int) -> int | None:
-    """Wait for a staged send; return its row, or None when the time is over."""
-    end = time.monotonic() + timeout / 1000
-    row = _lib.embq_ticket_wait(ticket, timeout)
-    while row == INTERRUPTED:  # its handler has run: wait for the rest of the time
-        left = (
-            timeout if timeout < 0 else max(0, round((end - time.monotonic()) * 1000))
-        )
-        row = _lib.embq_ticket_wait(ticket, left)
-    if row < 0 and row != NOT_YET:
-        raise failure(row)
-    return None if row == NOT_YET else row
-
-
-ticket_free: Callable[[int], None] = _now.embq_ticket_free
-
-
-# ---- prefetch ----
-
-
-def consumer_open(broker: int, channel: int, prefetch: int, flags: int) -> int:
-    """Open a consumer that claims ahead; prefetch 0 adapts to the handling time."""
-    return _run(_lib.embq_consumer_open, broker, channel, prefetch, flags)
-
-
-def consumer_next(consumer: int, wait: int) -> list[Message[Any]]:
-    """Wait for the next batch. What is not taken from it, the consumer gives back."""
-    out = _new(_BYTES)
-    try:
-        # Asked for ahead, it is mostly there: then the GIL need not be given up.
-        code = _ready(consumer, out)
-        if not code:
-            code = _run(_lib.embq_consumer_next, consumer, wait, out)
-        return _decode_messages(_buffer(out.data, out.size)) if code else []
-    except _NO_TEXT:
-        while _take(consumer) > 0:
-            pass  # not given back, see claim()
-        raise errors.Corrupt(_BAD_MESSAGE) from None
-    finally:
-        _free(out)
-
-
-consumer_take: Callable[[int], int] = _take
-
-
-def consumer_close(consumer: int) -> None:
-    """Give back what was not taken, and forget the consumer."""
-    try:
-        _run(_lib.embq_consumer_close, consumer)
-    finally:
-        _lib.embq_consumer_free(consumer)
 
 
 # The core ends its threads and connections before a fork and finds its way again on

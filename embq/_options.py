@@ -4,12 +4,12 @@ They live in the file, so that every process, and a bare `nack()`, obeys the sam
 """
 
 from datetime import timedelta
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 import msgspec
 
 from embq import _native
-from embq._codec import CODECS, CodecName, pack
+from embq._codec import CODECS, pack
 from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
 
 MAX_NAME = 255  # bytes of UTF-8
@@ -34,17 +34,6 @@ class Backoff(msgspec.Struct, frozen=True):
     factor: float = 2.0
     cap: float = 300.0
     jitter: bool = True
-
-
-class QueueOptions(TypedDict, total=False):
-    """The options as `broker.queue()` takes them, for type checkers."""
-
-    codec: CodecName
-    visibility_timeout: float | timedelta
-    max_receives: int
-    dead_letter: str | None
-    retry: Backoff
-    max_body: int
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):

@@ -6,7 +6,7 @@ import warnings
 from datetime import timedelta
 from typing import NoReturn
 
-from embq import _native
+from embq import _handles, _native
 from embq._codec import CODECS
 from embq._options import Options
 from embq.errors import InvalidArgument, LeaseExpiredWarning
@@ -40,7 +40,7 @@ class Settler:
 
     def __init__(
         self,
-        owner: _native.Handle,
+        owner: _handles.Handle,
         channel: int,
         name: str,
         options: Options,

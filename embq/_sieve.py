@@ -18,7 +18,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from embq import _native
+from embq import _handles, _native
 from embq._options import Options
 from embq._settler import Settler
 from embq._view import Form, Misfit
@@ -69,7 +69,7 @@ class Sieve:
 
     def __init__(
         self,
-        owner: _native.Handle,
+        owner: _handles.Handle,
         channel: int,
         settler: Settler,
         form: Form,
@@ -135,7 +135,7 @@ class Sieve:
             nonlocal patience
             patience = patience or Patience(wait_ms)
             left = patience.left()
-            return [] if left is None else _native.consumer_next(consumer, left)
+            return [] if left is None else _handles.consumer_next(consumer, left)
 
         return fits, more
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from embq import _native
+from embq import _handles, _native
 from embq.errors import Busy, Error
 
 
@@ -69,7 +69,9 @@ class Ticket:
             Error: It could not be stored, for any reason that `send` names.
         """
         if self._sent is None:
-            row = _native.ticket_wait(self._ticket, _native.wait_ms(timeout, "timeout"))
+            row = _handles.ticket_wait(
+                self._ticket, _native.wait_ms(timeout, "timeout")
+            )
             if row is None:
                 hint = "it stays staged: wait for it again"
                 msg = "the message was not stored in time"
@@ -82,7 +84,7 @@ class Ticket:
         if self._sent is not None:
             return True
         try:
-            row = _native.ticket_row(self._ticket)
+            row = _handles.ticket_row(self._ticket)
         except Error:
             return True
         if row is None:
@@ -99,7 +101,7 @@ class Ticket:
         _notifier().put((self, fn))
 
     def __del__(self) -> None:
-        _native.ticket_free(self._ticket)
+        _handles.ticket_free(self._ticket)
 
     def __reduce__(self) -> NoReturn:
         msg = "a ticket cannot be pickled: it is of this process"
@@ -132,7 +134,7 @@ def _notify(work: _Work) -> None:
     while True:
         ticket, callback = work.get()
         with contextlib.suppress(Error):  # the callback sees it through result()
-            _native.ticket_wait(ticket._ticket, -1)  # noqa: SLF001
+            _handles.ticket_wait(ticket._ticket, -1)  # noqa: SLF001
         try:
             callback(ticket)
         except Exception:

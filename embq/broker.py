@@ -12,17 +12,17 @@ from typing import Any, Literal, NoReturn, Self, Unpack, overload
 
 from msgspec import UNSET, UnsetType
 
-from embq import _native
+from embq import _handles, _native
 from embq._codec import CodecName, text
-from embq._options import Backoff, Options, QueueOptions, count, encode_name
+from embq._file import Path, _absolute, _open_handle
+from embq._options import Backoff, Options, count, encode_name
 from embq._ticket import Sent
-from embq._view import DecHook, EncHook, Upcasters, View
+from embq._view import DecHook, EncHook, QueueOptions, Upcasters, View
 from embq.errors import Closed, Error, InvalidArgument, NotFound
 from embq.messages import T
 from embq.queue import Queue
 
 Durability = Literal["full", "normal"]
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _MAX_RESERVE = 1 << 60  # bytes
 
@@ -63,7 +63,7 @@ class Broker:
         create: bool = True,
         disk_reserve: int | None = None,
     ) -> None:
-        self._handle: _native.Handle | None = None  # not open yet
+        self._handle: _handles.Handle | None = None  # not open yet
         self._closed = False
         self._lock = threading.RLock()
         self._queues: dict[str, Queue[Any]] = {}  # without a view
@@ -94,10 +94,6 @@ class Broker:
         name: str,
         *,
         schema: type[T],
-        enc_hook: EncHook | None = None,
-        dec_hook: DecHook | None = None,
-        version: int | None = None,
-        upcasters: Upcasters | None = None,
         **options: Unpack[QueueOptions],
     ) -> Queue[T]: ...
 
@@ -107,10 +103,6 @@ class Broker:
         name: str,
         *,
         schema: Any = None,
-        enc_hook: EncHook | None = None,
-        dec_hook: DecHook | None = None,
-        version: int | None = None,
-        upcasters: Upcasters | None = None,
         **options: Unpack[QueueOptions],
     ) -> Queue[Any]: ...
 
@@ -308,7 +300,7 @@ class Broker:
         if not self._handle or closed:
             return
         try:
-            _native.close_broker(self._handle.ref)
+            _handles.close_broker(self._handle.ref)
         except Error as failure:
             _log(self, failure)
             raise
@@ -316,7 +308,7 @@ class Broker:
             self._closed = False  # a signal took the call back: close it again
             raise
 
-    def _open(self) -> _native.Handle:
+    def _open(self) -> _handles.Handle:
         """Return the handle, opening the file when this is its first use."""
         if self._handle and not self._closed:
             return self._handle
@@ -397,38 +389,6 @@ def open(  # noqa: A001
     )
     broker._open()  # noqa: SLF001
     return broker
-
-
-def _absolute(path: Path) -> bytes:
-    """Make a path absolute without touching what it says: `..` may cross a symlink."""
-    try:
-        encoded = os.fsencode(path)
-    except (TypeError, UnicodeEncodeError) as error:
-        msg = f"path: {error}"
-        raise InvalidArgument(msg) from error
-    if encoded == b":memory:":
-        msg = "path: a queue in memory is none"
-        hint = "for tests there is embq.testing.temporary(), a file that goes away"
-        raise InvalidArgument(msg, hint)
-    if not encoded or b"\0" in encoded:
-        msg = f"path: {os.fsdecode(encoded)!r} is empty or has a NUL"
-        raise InvalidArgument(msg)
-    return os.path.join(os.getcwdb(), encoded)  # noqa: PTH109, PTH118
-
-
-def _open_handle(
-    path: bytes, flags: int, busy_timeout_ms: int, disk_reserve: int
-) -> _native.Handle:
-    # Here, so that `import embq` pays for neither sqlite3 nor sqlite-utils.
-    from embq import _sqlite  # noqa: PLC0415
-
-    def migrate(path: bytes, busy_timeout_ms: int) -> None:
-        from embq import _schema  # noqa: PLC0415
-
-        _schema.migrate(path, busy_timeout_ms)
-
-    _sqlite.bind()
-    return _native.open_broker(path, flags, busy_timeout_ms, disk_reserve, migrate)
 
 
 def _log(broker: Broker, failure: Error) -> None:

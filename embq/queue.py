@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
-from embq import _native
+from embq import _handles, _native
 from embq._codec import CODECS, encode_fields, pack
 from embq._options import Options, count
 from embq._settler import Settler
@@ -41,7 +41,7 @@ class Queue(Generic[T]):
     def __init__(
         self,
         broker: "Broker",
-        handle: _native.Handle,
+        handle: _handles.Handle,
         channel: int,
         name: str,
         options: Options,
@@ -192,7 +192,7 @@ class Queue(Generic[T]):
         fields = self._fields(
             type, source, key, headers, version, correlation_id, reply_to
         )
-        ticket = _native.send_nowait(self._handle, self._channel, body, fields)
+        ticket = _handles.send_nowait(self._handle, self._channel, body, fields)
         return Ticket(ticket, self._file, self._owner)
 
     # ---- receiving ----
@@ -290,9 +290,9 @@ class Queue(Generic[T]):
         flags = _native.AUTO_ACK if auto_ack else 0
         owner = self._owner  # outlives the consumer, even in a cycle of garbage
         handle, channel = owner.ref, self._channel
-        consumer = _native.consumer_open(handle, channel, prefetch, flags)
-        take = _native.consumer_take
-        more: _More[T] = _native.consumer_next
+        consumer = _handles.consumer_open(handle, channel, prefetch, flags)
+        take = _handles.consumer_take
+        more: _More[T] = _handles.consumer_next
         fits = None
         if self._sieve is not None:
             fits, more = self._sieve.loop(flags)
@@ -312,7 +312,7 @@ class Queue(Generic[T]):
                         message._home = self._settler  # noqa: SLF001
                         yield message
         finally:
-            _native.consumer_close(consumer)
+            _handles.consumer_close(consumer)
 
     # ---- settling; `Message` has the verbs ----
 

@@ -1,8 +1,9 @@
 """Interleavings: two steps that must not be seen apart, under many orders of them.
 
-The scenes are in rig/interleave_threads.py and rig/interleave_processes.py. Seeds stir
-the system calls and mutexes of the core; points stop a process at one of its calls. A
-run with another EMBQ_SEED has other seeds.
+The scenes are in rig/interleave_threads.py for one process, in interleave_processes.py,
+interleave_leases.py and interleave_slots.py for several. Seeds stir the system calls
+and mutexes of the core; points stop a process at one of its calls. A run with another
+EMBQ_SEED has other seeds.
 """
 
 import os
@@ -56,8 +57,24 @@ def threads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
-    """The scenes of several processes."""
+    """The scenes of processes that share a file."""
     scenes = Scenes("rig.interleave_processes", tmp_path_factory.mktemp("processes"))
+    yield scenes
+    scenes.stage.close()
+
+
+@pytest.fixture(scope="module")
+def leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
+    """The scenes of leases that end."""
+    scenes = Scenes("rig.interleave_leases", tmp_path_factory.mktemp("leases"))
+    yield scenes
+    scenes.stage.close()
+
+
+@pytest.fixture(scope="module")
+def slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
+    """The scenes of slots that are taken and left."""
+    scenes = Scenes("rig.interleave_slots", tmp_path_factory.mktemp("slots"))
     yield scenes
     scenes.stage.close()
 
@@ -96,21 +113,21 @@ def test_no_wake_up_is_lost(processes: Scenes) -> None:
     assert late <= len(waits) * LATE_SHARE, f"{late} of {len(waits)} were late"
 
 
-def test_a_lease_that_ends_beside_its_ack(processes: Scenes) -> None:
+def test_a_lease_that_ends_beside_its_ack(leases: Scenes) -> None:
     """CASE 47: acked here, or handed out there, never both."""
-    ends = sum(processes.many("expire", 3.0), Counter())
+    ends = sum(leases.many("expire", 3.0), Counter())
     assert min(ends["acked"], ends["the other's"]) > 0, ends
 
 
-def test_what_is_given_back_beside_its_deadline(processes: Scenes) -> None:
+def test_what_is_given_back_beside_its_deadline(leases: Scenes) -> None:
     """CASE 49: claimed ahead, given back or run out: handled once, counted once."""
-    ends = sum(processes.many("give_back", 3.0), Counter())
+    ends = sum(leases.many("give_back", 3.0), Counter())
     assert min(ends["here"], ends["there"], ends["lost"]) > 0, ends
 
 
-def test_a_slot_that_is_taken_again(processes: Scenes) -> None:
+def test_a_slot_that_is_taken_again(slots: Scenes) -> None:
     """CASE 17: the dead give back what they held; who came after keeps its own."""
-    processes.many("slots", 3.0)
+    slots.many("slots", 3.0)
 
 
 def test_a_file_that_16_processes_make(processes: Scenes) -> None:
@@ -119,19 +136,19 @@ def test_a_file_that_16_processes_make(processes: Scenes) -> None:
 
 
 def test_checkpoints_beside_writers(processes: Scenes) -> None:
-    """Checkpoints beside writers lose nothing, and keep the WAL bounded."""
+    """CASE 29: checkpoints beside writers lose nothing, and keep the WAL bounded."""
     assert max(processes.many("checkpoints", 3.0)) < WAL_BYTES_MAX
 
 
-def test_an_owner_that_is_stopped_in_its_ack(processes: Scenes) -> None:
+def test_an_owner_that_is_stopped_in_its_ack(leases: Scenes) -> None:
     """CASE 19: stopped at any call of an ack, it is acked, or another's, never both."""
-    _, calls = processes.run("stop", 0)
+    _, calls = leases.run("stop", 0)
     assert calls > 10, "the calls of an ack are not seen"
-    ends = Counter(processes.run("stop", point)[0] for point in range(1, calls + 1))
+    ends = Counter(leases.run("stop", point)[0] for point in range(1, calls + 1))
     assert min(ends["acked"], ends["LeaseLost"]) > 3, ends
 
 
-def test_a_slot_of_a_process_that_closes(processes: Scenes) -> None:
+def test_a_slot_of_a_process_that_closes(slots: Scenes) -> None:
     """What is held at a close comes at once, also from a slot that was just left."""
-    when = [processes.run("leave", point) for point in range(1, 31)]
+    when = [slots.run("leave", point) for point in range(1, 31)]
     assert when.count("between") > 2, f"the moment was not met: {when}"

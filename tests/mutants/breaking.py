@@ -42,7 +42,7 @@ MUTANTS = [
         "The jump of a new boot may be forgotten again",
         "1, CASE 20",
         f"{IMAGES}[reboot]",
-        (ENGINE, "    op->full = kind == OP_REGISTER;\n", ""),
+        ("csrc/attach.c", "    op->full = kind == OP_REGISTER;\n", ""),
     ),
     mutant(
         "A new channel at normal may be forgotten with its numbers",

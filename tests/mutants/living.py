@@ -169,7 +169,7 @@ MUTANTS = [
         "7, CASE 30",
         "test_forking.py::test_a_blocked_receiver_after_a_fork",
         (
-            ENGINE,
+            "csrc/attach.c",
             """\
         ATOMIC_STORE(&op->word, (uint32_t)WORD_WATCH);
         futex_wake(&op->word, 1);
@@ -237,7 +237,7 @@ MUTANTS = [
         "CASE 35",
         "test_signals.py::test_waiting_for_messages[2]",
         (
-            RING,
+            "csrc/wait.c",
             "    } else if (why == EINTR && op->word == WORD_WAIT) {",
             "    } else if (why == EINTR && op->word == WORD_DONE) {",
         ),

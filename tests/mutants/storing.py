@@ -63,7 +63,11 @@ MUTANTS = [
         "The name of a new -wal is not synced",
         "1, CASE 20",
         "test_crash_images.py::test_an_sqlite_that_syncs_no_folder[creation]",
-        (ENGINE, "s.st_size == 0 ? directory_sync(e->path) : 0;", "s.st_size < 0;"),
+        (
+            "csrc/attach.c",
+            "s.st_size == 0 ? directory_sync(e->path) : 0;",
+            "s.st_size < 0;",
+        ),
     ),
     mutant(
         "A checkpoint does not sync what it copies",

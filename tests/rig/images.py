@@ -1,7 +1,7 @@
 """A disk under a recorded run, and what it may hold after a power cut.
 
-`Disk` follows the record of interpose.c. What was written to a file is certain once a
-sync of that file that began later has ended, and a name once its folder was synced.
+`Disk` follows the record of interpose_log.c. What was written to a file is certain once
+a sync of that file that began later has ended, and a name once its folder was synced.
 Everything else may have reached the disk or not, in any order: `Disk.image` chooses, by
 a random generator, one of the things that a cut at this point can leave.
 

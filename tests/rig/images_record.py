@@ -1,4 +1,4 @@
-"""The record of interpose.c, read back; changes to a file, whole or by sectors."""
+"""The record of interpose_log.c, read back; changes to a file, whole or by sectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEAD = struct.Struct("<4q")  # kind, length of the name, offset, size
 
 
 class Record(NamedTuple):
-    """A line of the record: see `log_record` in interpose.c for the kinds."""
+    """A line of the record: see `log_record` in interpose_log.c for the kinds."""
 
     kind: str
     name: str

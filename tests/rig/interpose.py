@@ -42,13 +42,15 @@ PATIENCE_S = 60.0
 
 @functools.cache
 def library() -> Path:
-    """Compile interpose.c, once a run of the tests."""
+    """Compile interpose*.c, once a run of the tests."""
     compiler = os.environ.get("CC", "cc")
     if shutil.which(compiler) is None:
         pytest.skip(f"NO FAULTS: there is no C compiler {compiler!r} for interpose.c")
     target = Path(tempfile.mkdtemp(prefix="embq-rig-")) / "interpose.so"
     flags = ["-std=c11", "-g", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    command = [compiler, *flags, str(HERE / "interpose.c"), "-o", str(target)]
+    flags.append("-fvisibility=hidden")  # what is not PUBLIC is the library's own
+    sources = map(str, sorted(HERE.glob("interpose*.c")))
+    command = [compiler, *flags, *sources, "-o", str(target)]
     subprocess.run([*command, "-ldl", "-lpthread"], check=True, timeout=60)
     return target
 

@@ -1,0 +1,163 @@
+"""What C keeps for Python until it is given back: brokers, tickets, consumers.
+
+The calls themselves are made as `_native` makes them.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from embq import errors
+from embq._native import (
+    _BAD_MESSAGE,
+    _BYTES,
+    _NO_TEXT,
+    DETACHED,
+    INTERRUPTED,
+    NO_SCHEMA,
+    NOT_YET,
+    _buffer,
+    _call,
+    _decode_messages,
+    _free,
+    _lib,
+    _new,
+    _now,
+    _run,
+    failure,
+    ping,
+)
+from embq.messages import Message
+
+# Looked up once, as in _native.
+_free_broker = _lib.embq_broker_free
+_take = _now.embq_consumer_take
+_ready = _now.embq_consumer_ready
+_send_nowait = _now.embq_send_nowait
+
+
+# ---- brokers ----
+
+
+class Handle(msgspec.Struct, gc=False, eq=False):
+    """A broker in C, freed when the last object that may pass it to C is gone.
+
+    Not tracked by the garbage collector, on purpose: in a cycle of garbage this is then
+    the last to go, after the consumers and tickets that use the handle when they end.
+    """
+
+    ref: int
+
+    def __del__(self) -> None:
+        _free_broker(self.ref)
+
+
+def open_broker(
+    path: bytes,
+    flags: int,
+    busy_timeout_ms: int,
+    disk_reserve: int,
+    migrate: Callable[[bytes, int], None],
+) -> Handle:
+    """Open a file, creating or upgrading its tables when they are not there."""
+    out = _new("embq_ref *")
+    arguments = (path, flags, busy_timeout_ms, disk_reserve, out)
+    try:
+        code = _call(_lib.embq_open, *arguments)
+        if code == NO_SCHEMA:
+            migrate(path, busy_timeout_ms)
+            code = _call(_lib.embq_open, *arguments)
+    except BaseException:
+        if out[0]:  # a signal after C's return
+            _free_broker(out[0])
+        raise
+    if code == NO_SCHEMA:
+        msg = f"{os.fsdecode(path)!r} lost its tables while it was being opened"
+        raise errors.Corrupt(msg)
+    if code < 0:
+        raise failure(code)
+    return Handle(int(out[0]))
+
+
+def close_broker(broker: int) -> None:
+    """Store what is staged; raise the first failure that nobody awaited."""
+    _run(_lib.embq_close, broker)
+
+
+# ---- tickets ----
+
+
+def send_nowait(broker: int, channel: int, body: bytes, fields: bytes) -> int:
+    """Stage one message; return a ticket. Keeps the GIL."""
+    arguments = (broker, channel, body, len(body), fields, len(fields))
+    ticket: int = _send_nowait(*arguments)
+    while ticket == DETACHED:
+        ping(broker, -1)
+        ticket = _send_nowait(*arguments)
+    if ticket < 0:
+        raise failure(ticket)
+    return ticket
+
+
+def ticket_row(ticket: int) -> int | None:
+    """Return the row of a staged send, or None while it is not stored."""
+    row: int = _now.embq_ticket_result(ticket)
+    if row < 0 and row != NOT_YET:
+        raise failure(row)
+    return None if row == NOT_YET else row
+
+
+def ticket_wait(ticket: int, timeout: int) -> int | None:
+    """Wait for a staged send; return its row, or None when the time is over."""
+    end = time.monotonic() + timeout / 1000
+    row = _lib.embq_ticket_wait(ticket, timeout)
+    while row == INTERRUPTED:  # its handler has run: wait for the rest of the time
+        left = (
+            timeout if timeout < 0 else max(0, round((end - time.monotonic()) * 1000))
+        )
+        row = _lib.embq_ticket_wait(ticket, left)
+    if row < 0 and row != NOT_YET:
+        raise failure(row)
+    return None if row == NOT_YET else row
+
+
+ticket_free: Callable[[int], None] = _now.embq_ticket_free
+
+
+# ---- prefetch ----
+
+
+def consumer_open(broker: int, channel: int, prefetch: int, flags: int) -> int:
+    """Open a consumer that claims ahead; prefetch 0 adapts to the handling time."""
+    return _run(_lib.embq_consumer_open, broker, channel, prefetch, flags)
+
+
+def consumer_next(consumer: int, wait: int) -> list[Message[Any]]:
+    """Wait for the next batch. What is not taken from it, the consumer gives back."""
+    out = _new(_BYTES)
+    try:
+        # Asked for ahead, it is mostly there: then the GIL need not be given up.
+        code = _ready(consumer, out)
+        if not code:
+            code = _run(_lib.embq_consumer_next, consumer, wait, out)
+        return _decode_messages(_buffer(out.data, out.size)) if code else []
+    except _NO_TEXT:
+        while _take(consumer) > 0:
+            pass  # not given back, see claim()
+        raise errors.Corrupt(_BAD_MESSAGE) from None
+    finally:
+        _free(out)
+
+
+consumer_take: Callable[[int], int] = _take
+
+
+def consumer_close(consumer: int) -> None:
+    """Give back what was not taken, and forget the consumer."""
+    try:
+        _run(_lib.embq_consumer_close, consumer)
+    finally:
+        _lib.embq_consumer_free(consumer)
