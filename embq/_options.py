@@ -4,11 +4,11 @@ They live in the file, so that every process, and a bare `nack()`, obeys the sam
 """
 
 from datetime import timedelta
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Literal, Self
 
 import msgspec
 
-from embq._codec import CODECS, CodecName, pack
+from embq._codec import CODECS, pack
 from embq._times import milliseconds, positive_ms
 from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
 
@@ -38,21 +38,6 @@ class Backoff(msgspec.Struct, frozen=True):
     factor: float = 2.0
     cap: float = 300.0
     jitter: bool = True
-
-
-class QueueOptions(TypedDict, total=False):
-    """The options as `broker.queue()` takes them, for type checkers."""
-
-    codec: CodecName
-    visibility_timeout: float | timedelta
-    max_receives: int
-    dead_letter: str | None
-    retry: Backoff
-    max_body: int
-    delay: float | timedelta
-    ttl: float | timedelta | None
-    expiry: Literal["dead_letter", "drop"]
-    ordered: Literal[False, "key", "queue"]
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):

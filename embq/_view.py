@@ -16,16 +16,38 @@ No text here quotes a payload: msgspec's do now and then, so `describe` cuts the
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple, Self, TypedDict
 
 import msgspec
 
-from embq._codec import CODECS
+from embq._codec import CODECS, CodecName
+from embq._options import Backoff
 from embq.errors import BodyError, InvalidArgument
 
 EncHook = Callable[[Any], Any]
 DecHook = Callable[[type, Any], Any]
 Upcasters = Mapping[int, Callable[[Any], Any]]
+
+
+class QueueOptions(TypedDict, total=False):
+    """What `broker.queue()` takes besides name and schema, for type checkers."""
+
+    enc_hook: EncHook | None
+    dec_hook: DecHook | None
+    version: int | None
+    upcasters: Upcasters | None
+    codec: CodecName
+    visibility_timeout: float | timedelta
+    max_receives: int
+    dead_letter: str | None
+    retry: Backoff
+    max_body: int
+    delay: float | timedelta
+    ttl: float | timedelta | None
+    expiry: Literal["dead_letter", "drop"]
+    ordered: Literal[False, "key", "queue"]
+
 
 _FIRST = 1  # the version of a message that says none
 # Texts of msgspec that end in a value, which is cut off.

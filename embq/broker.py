@@ -12,10 +12,10 @@ from msgspec import UNSET, UnsetType
 from embq import _native
 from embq._codec import CodecName, text
 from embq._file import File, Path
-from embq._options import Backoff, Options, QueueOptions, count, encode_name
+from embq._options import Backoff, Options, count, encode_name
 from embq._ticket import Sent
 from embq._times import limit_ms
-from embq._view import DecHook, EncHook, Upcasters, View
+from embq._view import DecHook, EncHook, QueueOptions, Upcasters, View
 from embq.errors import Error, InvalidArgument, NotFound
 from embq.messages import T
 from embq.queue import Queue
@@ -86,10 +86,6 @@ class Broker:
         name: str,
         *,
         schema: type[T],
-        enc_hook: EncHook | None = None,
-        dec_hook: DecHook | None = None,
-        version: int | None = None,
-        upcasters: Upcasters | None = None,
         **options: Unpack[QueueOptions],
     ) -> Queue[T]: ...
 
@@ -99,10 +95,6 @@ class Broker:
         name: str,
         *,
         schema: Any = None,
-        enc_hook: EncHook | None = None,
-        dec_hook: DecHook | None = None,
-        version: int | None = None,
-        upcasters: Upcasters | None = None,
         **options: Unpack[QueueOptions],
     ) -> Queue[Any]: ...
 

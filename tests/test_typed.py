@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import embq
-from embq._options import QueueOptions
+from embq._view import QueueOptions
 from embq.errors import BodyError, ConfigMismatch, InvalidArgument
 
 if TYPE_CHECKING:
@@ -412,5 +412,4 @@ def test_a_schema_that_is_none(
 def test_type_checkers_know_every_option() -> None:
     """The options that type checkers see are those that `Broker.queue` takes."""
     taken = inspect.signature(embq.Broker.queue).parameters.keys()
-    view = {"self", "name", "schema", "enc_hook", "dec_hook", "version", "upcasters"}
-    assert QueueOptions.__annotations__.keys() == taken - view
+    assert QueueOptions.__annotations__.keys() == taken - {"self", "name", "schema"}
