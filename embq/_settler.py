@@ -104,7 +104,8 @@ class Settler:
     def look(self, receipt: bytes) -> None:
         """Warn, once for each queue, when the lease of this receipt is over.
 
-        Nothing is said of the lease of a retry: its receipt does not begin with it.
+        Nothing is said of the lease of a retry, of what was sent with a delay, or in a
+        queue that is ordered by key: such a receipt does not begin with it.
         """
         until_ms = self._until_ms or (_read_run(receipt)[0] >> _RUN_ID_BITS) - 1
         late_ms = round(_native.boot() * 1000) - until_ms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +87,35 @@ def test_the_dict_of_a_plain_message_suits_an_ordered_queue(path: Path) -> None:
         ordered = broker.queue("o", ordered="key")
         ordered.send_many([embq.Outgoing.from_dict(message.to_dict())])
         assert ordered.depth() == 1
+
+
+def test_every_sending_call_takes_every_field(path: Path) -> None:
+    """`send`, `send_nowait`, `send_many` and `Broker.send` store the same of all."""
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q")
+        fields = {**WHOLE, "ttl": 60}
+        queue.send(1, **fields)
+        queue.send_nowait(1, **fields).result()
+        queue.send_many([embq.Outgoing(1, **fields)])
+        broker.send("q", 1, **fields)
+        messages = queue.receive_many(9, auto_ack=True)
+        assert [message.expires_at is None for message in messages] == [False] * 4
+        told = [embq.Outgoing.from_dict(message.to_dict()) for message in messages]
+        assert told == [embq.Outgoing(1, **WHOLE)] * 4
+
+
+@pytest.mark.parametrize(
+    "late", [{"delay": 3600}, {"at": datetime.now(UTC) + timedelta(hours=1)}]
+)
+def test_every_sending_call_can_defer(path: Path, late: dict[str, Any]) -> None:
+    """All four take `delay` and `at`."""
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q")
+        queue.send(1, **late)
+        queue.send_nowait(1, **late).result()
+        queue.send_many([embq.Outgoing(1, **late)])
+        broker.send("q", 1, **late)
+        assert queue.stats()["delayed"] == 4
 
 
 @pytest.mark.parametrize(
