@@ -12,7 +12,9 @@ with embq.open("app.db") as broker:
         message.ack()
 """
 
-from embq._ticket import Ticket
+from embq._options import Backoff
+from embq._outgoing import Outgoing
+from embq._ticket import Sent, Ticket
 from embq.broker import Broker, open  # noqa: A004
 from embq.errors import (
     BodyError,
@@ -26,6 +28,7 @@ from embq.errors import (
     Full,
     InvalidArgument,
     InvalidReceipt,
+    LeaseExpiredWarning,
     LeaseLost,
     LimitReached,
     MessageTooLarge,
@@ -38,7 +41,7 @@ from embq.errors import (
     StorageReadOnly,
     UnsupportedSQLite,
 )
-from embq.messages import Backoff, Message, Outgoing, Sent
+from embq.messages import Message
 from embq.queue import Queue
 
 __version__ = "0.1.0"
@@ -57,6 +60,7 @@ __all__ = [
     "Full",
     "InvalidArgument",
     "InvalidReceipt",
+    "LeaseExpiredWarning",
     "LeaseLost",
     "LimitReached",
     "Message",

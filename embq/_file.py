@@ -1,11 +1,97 @@
-"""The file behind a broker: what a path means, and how it is opened."""
+"""`File`: the file behind a broker, what its path means, how it opens and closes."""
 
+import atexit
+import contextlib
 import os
+import threading
+import weakref
+from datetime import timedelta
 
-from embq import _handles
-from embq.errors import InvalidArgument
+from embq import _handles, _native
+from embq._times import limit_ms
+from embq.errors import Closed, Error, InvalidArgument
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_files: "weakref.WeakSet[File]" = weakref.WeakSet()
+
+
+class File:
+    """A file as one broker has it: opened at first use, closed once.
+
+    Args:
+        path: As the user gives it.
+        flags: `OPEN_*` of `_native`.
+        busy_timeout_ms: How long a write waits by default.
+        disk_reserve: Bytes that sends leave free; -1: by the size of the file system.
+
+    Attributes:
+        path: Absolute.
+        handle: For C; None while it is not open yet.
+        closed: Whether it was closed.
+    """
+
+    def __init__(
+        self, path: Path, flags: int, busy_timeout_ms: int, disk_reserve: int
+    ) -> None:
+        self.path = _absolute(path)
+        self.handle: _handles.Handle | None = None
+        self.closed = False
+        self._flags = flags
+        self._busy_timeout_ms = busy_timeout_ms
+        self._disk_reserve = disk_reserve
+        self._lock = threading.RLock()
+        _files.add(self)
+
+    def open(self) -> _handles.Handle:
+        """Return the handle, opening the file when this is its first use."""
+        if self.handle and not self.closed:
+            return self.handle
+        with self._lock:
+            if self.closed:
+                msg = f"the broker of {os.fsdecode(self.path)!r} is closed"
+                raise Closed(msg)
+            if not self.handle:
+                self.handle = _open_handle(
+                    self.path, self._flags, self._busy_timeout_ms, self._disk_reserve
+                )
+            return self.handle
+
+    def close(self) -> None:
+        """Store what is staged, and close; see `Broker.close`."""
+        with self._lock:
+            closed, self.closed = self.closed, True
+        if not self.handle or closed:
+            return
+        try:
+            _handles.close_broker(self.handle.ref)
+        except Error as failure:
+            self.log(failure)
+            raise
+        except BaseException:
+            self.closed = False  # a signal took the call back: close it again
+            raise
+
+    def wait_ms(self, timeout: float | timedelta | None) -> int:
+        """Turn a time limit into milliseconds; None is the one given at opening."""
+        return self._busy_timeout_ms if timeout is None else limit_ms(timeout)
+
+    def log(self, failure: Error) -> None:
+        """Note what nobody may see: a failure raised from close() is easily lost."""
+        import logging  # noqa: PLC0415
+
+        if self.handle and (count := _native.unawaited_failures(self.handle.ref)):
+            logging.getLogger("embq").error(
+                "%s: %d staged operations failed and nobody awaited them; the first: "
+                "%s",
+                os.fsdecode(self.path),
+                count,
+                failure,
+            )
+
+    def forget_parent(self) -> None:
+        """Start anew in a forked child, where no thread is left to open the lock."""
+        self._lock = threading.RLock()
 
 
 def _absolute(path: Path) -> bytes:
@@ -38,3 +124,20 @@ def _open_handle(
 
     _sqlite.bind()
     return _handles.open_broker(path, flags, busy_timeout_ms, disk_reserve, migrate)
+
+
+@atexit.register
+def _close_all() -> None:
+    """Store what is staged when the interpreter exits; failures are logged."""
+    for file in list(_files):
+        with contextlib.suppress(Error):
+            file.close()
+
+
+def _forget() -> None:
+    """Let a forked child leave its parent's staged messages alone."""
+    for file in list(_files):
+        file.forget_parent()
+
+
+os.register_at_fork(after_in_child=_forget)

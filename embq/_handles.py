@@ -6,6 +6,7 @@ The calls themselves are made as `_native` makes them.
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -134,7 +135,7 @@ def consumer_open(broker: int, channel: int, prefetch: int, flags: int) -> int:
     return _run(_lib.embq_consumer_open, broker, channel, prefetch, flags)
 
 
-def consumer_next(consumer: int, wait: int) -> list[Message]:
+def consumer_next(consumer: int, wait: int) -> list[Message[Any]]:
     """Wait for the next batch. What is not taken from it, the consumer gives back."""
     out = _new(_BYTES)
     try:

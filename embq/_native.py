@@ -12,7 +12,9 @@ stands in a `try` of its own, and why nothing is to be done between a call and i
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from typing import Any
@@ -71,8 +73,8 @@ _ack_nowait = _now.embq_ack_nowait
 _new = _ffi.new
 _buffer = _ffi.buffer
 _BYTES = _ffi.typeof("embq_bytes *")
-_decode_messages: Callable[[Any], list[Message]]
-_decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
+_decode_messages: Callable[[Any], list[Message[Any]]]
+_decode_messages = msgspec.msgpack.Decoder(list[Message[Any]]).decode
 # What decoding raises for what embq did not write.
 _NO_TEXT = (msgspec.DecodeError, UnicodeDecodeError)
 _BAD_MESSAGE = "a field of a message in the file is no text"
@@ -160,13 +162,29 @@ file_id: Callable[[int], int] = _now.embq_file_id
 unawaited_failures: Callable[[int], int] = _now.embq_unawaited_failures
 
 
+_machine_boot = partial(
+    time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+)
+#: The clock that leases live by, in seconds; see csrc/clock.c.
+boot: Callable[[], float] = _machine_boot
+
+
 def use_clock(path: str | os.PathLike[str] | None) -> None:
     """Read this process's clocks from a file of two little-endian int64: boot, wall ms.
 
     For tests. Every process of a test maps the same file; None: the machine's clocks.
     """
+    global boot  # noqa: PLW0603
     name = _ffi.NULL if path is None else os.fsencode(path)
     _run(_lib.embq_clock_map, name)
+    boot = _machine_boot
+    if path is not None:
+        import mmap  # noqa: PLC0415
+
+        with open(path, "rb") as file:  # noqa: PTH123
+            mapped = mmap.mmap(file.fileno(), 16, access=mmap.ACCESS_READ)
+        clock = memoryview(mapped).cast("q")
+        boot = lambda: clock[0] / 1000  # noqa: E731
 
 
 # ---- queues ----
@@ -205,14 +223,14 @@ def send_many(
 
 def claim(
     broker: int, channel: int, limit: int, wait: int, flags: int
-) -> list[Message]:
+) -> list[Message[Any]]:
     """Lease up to `limit` messages, waiting `wait` ms (-1: for ever) for the first.
 
     A signal handler that raises, even after C has returned, gives back what was
     claimed.
     """
     out = _new(_BYTES)
-    messages: list[Message] = []
+    messages: list[Message[Any]] = []
     try:
         code = _claim(broker, channel, limit, wait, flags, out)
         while code == INTERRUPTED:
@@ -238,7 +256,7 @@ def claim(
     return messages
 
 
-def give_back(broker: int, channel: int, messages: list[Message]) -> None:
+def give_back(broker: int, channel: int, messages: list[Message[Any]]) -> None:
     """Return messages that nobody has seen; at worst their lease ends them."""
     receipts = b"".join([message._receipt for message in messages])  # noqa: SLF001
     with contextlib.suppress(errors.Error):

@@ -11,7 +11,6 @@ import msgspec
 from embq._codec import CODECS, pack
 from embq._times import milliseconds, positive_ms
 from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
-from embq.messages import Backoff
 
 MAX_NAME = 255  # bytes of UTF-8
 _MAX_INT = 2**31 - 1
@@ -20,6 +19,25 @@ _DEAD = ".dead"
 EXPIRIES = ("dead_letter", "drop")
 #: How strictly messages are handed out in the order of sending.
 ORDERS = (False, "key", "queue")
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """How long a failed message waits before it is ready again.
+
+    The n-th failure waits `min(cap, first * factor ** (n - 1))` seconds.
+
+    Args:
+        first: Seconds after the first failure.
+        factor: How much longer each further wait is; at least 1.
+        cap: The longest wait, in seconds.
+        jitter: Multiply by a random number in [0.5, 1], so that what failed together
+            does not come back together.
+    """
+
+    first: float = 1.0
+    factor: float = 2.0
+    cap: float = 300.0
+    jitter: bool = True
 
 
 class Options(msgspec.Struct, array_like=True, frozen=True):

@@ -1,12 +1,21 @@
 """`Settler`: what a message keeps of the queue that handed it out."""
 
-from collections.abc import Callable
+import struct
+import sys
+import warnings
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from embq import _handles, _native
+from embq._codec import CODECS
+from embq._options import Options
 from embq._times import milliseconds
-from embq.errors import InvalidArgument
+from embq.errors import InvalidArgument, LeaseExpiredWarning
+
+# A receipt begins with the number of its run, which begins with the deadline: see
+# "The file format" in ARCHITECTURE.md.
+_read_run = struct.Struct("=q").unpack_from
+_RUN_ID_BITS = 21
 
 
 class Settler:
@@ -14,23 +23,39 @@ class Settler:
 
     Attributes:
         name: The queue's name.
-        decode: Turn a body into data, by the queue's codec.
+        codec: The name of its codec.
+        decode: Turn a body into data, by that codec.
     """
 
-    __slots__ = ("_channel", "_handle", "_owner", "decode", "name")
+    __slots__ = (
+        "_channel",
+        "_handle",
+        "_options",
+        "_owner",
+        "_until_ms",
+        "_warned",
+        "codec",
+        "decode",
+        "name",
+    )
 
     def __init__(
         self,
         owner: _handles.Handle,
         channel: int,
         name: str,
-        decode: Callable[[bytes], Any],
+        options: Options,
+        until_ms: int = 0,
     ) -> None:
         self._owner = owner  # keeps the handle valid
         self._handle = owner.ref
         self._channel = channel
+        self._options = options
+        self._until_ms = until_ms  # the deadline of a message that was extended
+        self._warned: list[bool] = []  # shared with those of extended messages
         self.name = name
-        self.decode = decode
+        self.codec = options.codec
+        self.decode = CODECS[options.codec].decode
 
     def __reduce__(self) -> NoReturn:
         msg = "a received message cannot be pickled: pass on message.to_dict()"
@@ -55,17 +80,57 @@ class Settler:
         """Make a message a dead letter."""
         self._settle(_native.REJECT, receipt, -1, _note(reason, "reason"))
 
-    def extend(self, receipt: bytes, seconds: float | timedelta) -> None:
-        """Move the deadline of a message."""
+    def extend(self, receipt: bytes, seconds: float | timedelta) -> "Settler":
+        """Move the deadline of a message; return what it is to keep instead of this."""
         more_ms = milliseconds(seconds, "seconds")
         self._settle(_native.EXTEND, receipt, more_ms)
+        until_ms = round(_native.boot() * 1000) + more_ms
+        other = Settler(self._owner, self._channel, self.name, self._options, until_ms)
+        other._warned = self._warned
+        return other
 
     def _settle(
         self, verb: int, receipts: bytes, delay_ms: int = -1, note: bytes = b""
     ) -> int:
-        return _native.settle(
+        count = _native.settle(
             self._handle, self._channel, verb, receipts, delay_ms, note
         )
+        # Here each ack of each message passes: no call more than must be.
+        run = _read_run(receipts)[0]
+        if self._until_ms or (run and _native.boot() * 1000 >= run >> _RUN_ID_BITS):
+            self.look(receipts)
+        return count
+
+    def look(self, receipt: bytes) -> None:
+        """Warn, once for each queue, when the lease of this receipt is over.
+
+        Nothing is said of the lease of a retry, of what was sent with a delay, or in a
+        queue that is ordered by key: such a receipt does not begin with it.
+        """
+        until_ms = self._until_ms or (_read_run(receipt)[0] >> _RUN_ID_BITS) - 1
+        late_ms = round(_native.boot() * 1000) - until_ms
+        if until_ms < 0 or late_ms <= 0 or self._warned:
+            return
+        self._warned.append(True)
+        hold_ms = self._options.visibility_timeout_ms
+        how = f"{late_ms / 1000} s, though it was extended"
+        if not self._until_ms:
+            how = f"{late_ms / 1000} s: held for {(hold_ms + late_ms) / 1000} s"
+        warnings.warn(
+            f"queue {self.name!r}: a message outlived its lease by {how} "
+            f"(visibility_timeout {hold_ms / 1000} s), so that another could "
+            "have received it meanwhile; extend() it in time, or raise the timeout",
+            LeaseExpiredWarning,
+            stacklevel=_level(),
+        )
+
+
+def _level() -> int:
+    """Count the calls from `look` up to the first that is not embq's."""
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001
+    while frame.f_back and frame.f_globals["__name__"].startswith("embq."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _note(value: str | None, what: str) -> bytes:

@@ -1,4 +1,4 @@
-"""`Ticket`: the outcome of a `send_nowait`, now or later."""
+"""`Sent`, the outcome of a send, and `Ticket`, which has it now or later."""
 
 import contextlib
 import os
@@ -8,10 +8,41 @@ from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
+import msgspec
+
 from embq import _handles
 from embq._times import wait_ms
 from embq.errors import Busy, Error
-from embq.messages import Sent
+
+
+class Sent(msgspec.Struct, eq=False, gc=False):
+    """What became of a send: it is stored.
+
+    Attributes:
+        duplicate: Whether an earlier message was found instead of storing this one.
+    """
+
+    _id: str | int  # the row until `id` is asked for: most senders never do
+    duplicate: bool = False
+    _file: str = ""
+
+    @property
+    def id(self) -> str:
+        """The message's public id, the same that its receiver sees."""
+        if isinstance(self._id, int):
+            self._id = f"{self._file}{self._id:016x}"
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sent):
+            return NotImplemented
+        return (self.id, self.duplicate) == (other.id, other.duplicate)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"Sent(id={self.id!r}, duplicate={self.duplicate})"
 
 
 class Ticket:

@@ -1,6 +1,6 @@
 """Durations, points of time and priorities, as C takes them: milliseconds and numbers.
 
-Here, and only here, seconds become milliseconds.
+Here, and only here, seconds become milliseconds. And points of time become text.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,9 @@ _UNSAID = -1  # the queue decides
 
 #: Names for priorities; 9 is handed out first.
 PRIORITIES = {"low": 2, "normal": 4, "high": 7}
-_MOST = 9
+#: The one of a message that says none.
+DEFAULT_PRIORITY = PRIORITIES["normal"]
+MOST_PRIORITY = 9
 
 
 def milliseconds(value: float | timedelta, what: str) -> int:
@@ -73,8 +75,9 @@ def priority_number(value: int | str) -> int:
     if isinstance(value, str) and value in PRIORITIES:
         return PRIORITIES[value]
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not 0 <= int(value) <= _MOST:
-        msg = f"priority: {value!r} is neither 0 to {_MOST} nor {list(PRIORITIES)}"
+    if not whole or not 0 <= int(value) <= MOST_PRIORITY:
+        msg = f"priority: {value!r} is neither 0 to {MOST_PRIORITY} nor one of "
+        msg += ", ".join(PRIORITIES)
         raise InvalidArgument(msg)
     return int(value)
 
@@ -92,6 +95,11 @@ def epoch_ms(value: datetime, what: str) -> int:
         msg = f"{what}: a naive datetime says no point of time"
         raise InvalidArgument(msg, "give it a time zone, e.g. datetime.now(UTC)")
     return max(0, -((_EPOCH - value) // _MILLISECOND))
+
+
+def rfc_3339(moment: datetime) -> str:
+    """Write a point of time in UTC as text, to the millisecond (RFC 3339)."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def encode_times(

@@ -1,31 +1,28 @@
 """`Broker`: a file, opened in this process."""
 
-import atexit
 import contextlib
 import os
-import threading
-import weakref
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, Unpack, overload
 
 from msgspec import UNSET, UnsetType
 
-from embq import _handles, _native
+from embq import _native
 from embq._codec import CodecName, text
-from embq._file import Path, _absolute, _open_handle
-from embq._options import Options, count, encode_name
+from embq._file import File, Path
+from embq._options import Backoff, Options, count, encode_name
+from embq._ticket import Sent
 from embq._times import limit_ms
-from embq.errors import Closed, Error, InvalidArgument, NotFound
-from embq.messages import Backoff, Sent
+from embq._view import DecHook, EncHook, QueueOptions, Upcasters, View
+from embq.errors import Error, InvalidArgument, NotFound
+from embq.messages import T
 from embq.queue import Queue
 
 Durability = Literal["full", "normal"]
 
 _MAX_RESERVE = 1 << 60  # bytes
-
-_brokers: "weakref.WeakSet[Broker]" = weakref.WeakSet()
 
 
 class Broker:
@@ -62,35 +59,54 @@ class Broker:
         create: bool = True,
         disk_reserve: int | None = None,
     ) -> None:
-        self._handle: _handles.Handle | None = None  # not open yet
-        self._closed = False
-        self._lock = threading.RLock()
-        self._queues: dict[str, Queue] = {}
-        self._path = _absolute(path)
+        self._queues: dict[str, Queue[Any]] = {}  # without a view
         if durability not in ("full", "normal"):
             msg = f"durability: {durability!r} is neither 'full' nor 'normal'"
             raise InvalidArgument(msg)
         text(source, "source")
         self.source = source
-        self._flags = _native.OPEN_FULL if durability == "full" else 0
-        self._flags |= _native.OPEN_CREATE if create else 0
-        self._busy_timeout_ms = limit_ms(busy_timeout, "busy_timeout")
-        self._disk_reserve = -1
+        flags = _native.OPEN_FULL if durability == "full" else 0
+        flags |= _native.OPEN_CREATE if create else 0
+        busy_timeout_ms = limit_ms(busy_timeout, "busy_timeout")
+        reserve = -1
         if disk_reserve is not None:
-            self._disk_reserve = count(disk_reserve, "disk_reserve", 0, _MAX_RESERVE)
-        _brokers.add(self)
+            reserve = count(disk_reserve, "disk_reserve", 0, _MAX_RESERVE)
+        self._file = File(path, flags, busy_timeout_ms, reserve)
 
     @property
     def path(self) -> str:
         """The file's absolute path."""
-        return os.fsdecode(self._path)
+        return os.fsdecode(self._file.path)
 
     # ---- queues ----
+
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        schema: type[T],
+        **options: Unpack[QueueOptions],
+    ) -> Queue[T]: ...
+
+    @overload
+    def queue(
+        self,
+        name: str,
+        *,
+        schema: Any = None,
+        **options: Unpack[QueueOptions],
+    ) -> Queue[Any]: ...
 
     def queue(
         self,
         name: str,
         *,
+        schema: Any = None,
+        enc_hook: EncHook | None = None,
+        dec_hook: DecHook | None = None,
+        version: int | None = None,
+        upcasters: Upcasters | None = None,
         codec: CodecName | UnsetType = UNSET,
         visibility_timeout: float | timedelta | UnsetType = UNSET,
         max_receives: int | UnsetType = UNSET,
@@ -101,14 +117,31 @@ class Broker:
         ttl: float | timedelta | UnsetType | None = UNSET,
         expiry: Literal["dead_letter", "drop"] | UnsetType = UNSET,
         ordered: Literal[False, "key", "queue"] | UnsetType = UNSET,
-    ) -> Queue:
+    ) -> Queue[Any]:
         """Declare a queue, or open the one that is there.
 
         The options live in the file, for every process alike. What is left out is as
-        stored; for a new queue the defaults hold.
+        stored; for a new queue the defaults hold. The first five after the name are not
+        among them: they are how this process sees the data, and the next call may give
+        others.
 
         Args:
             name: 1 to 255 bytes of UTF-8 without NUL.
+            schema: Any type that msgspec knows: a Struct, dataclass, TypedDict,
+                attrs class, built-in, union, or Annotated with constraints. See
+                `Queue`. Default: none, whatever the codec can encode. A type checker
+                sees a `Queue[schema]`, or for what is no class (`int | str`) a
+                `Queue[Any]`; annotate that.
+            enc_hook: Turns what msgspec cannot encode into what it can (msgspec); with
+                codec="raw", into bytes.
+            dec_hook: Its inverse: called with a type of the schema and what was decoded
+                for it (msgspec).
+            version: The version of the schema, from 1. What is sent says it. A message
+                that says no version is of version 1. A newer one does not fit: upgrade
+                the consumers, then take it from the dead-letter queue.
+            upcasters: {1: f, 2: g}: f makes of decoded data of version 1, without the
+                schema's types, such of version 2, g of 2 such of 3. An older message is
+                lifted by them when it is received.
             codec: "json" (default; readable in the sqlite3 shell; NaN and infinity
                 become null, as JSON has neither), "msgpack", or "raw" for bytes.
             visibility_timeout: How many seconds a received message is held. Default 30
@@ -140,6 +173,7 @@ class Broker:
             InvalidArgument: The name or an option makes no sense.
         """
         encoded = encode_name(name)
+        view = View.build(schema, enc_hook, dec_hook, version, upcasters)
         options = {
             "codec": codec,
             "visibility_timeout": visibility_timeout,
@@ -154,21 +188,22 @@ class Broker:
         }
         given = {key: value for key, value in options.items() if value is not UNSET}
         wanted = Options.build(name, given)
-        handle = self._open()
+        handle = self._file.open()
         channel, packed = _native.declare(handle.ref, encoded, wanted.encode())
         stored = Options.decode(packed)
         stored.compare(name, wanted, given)
-        queue = Queue(self, handle, channel, name, stored)
-        self._queues[name] = queue
+        queue: Queue[Any] = Queue(self, handle, channel, name, stored, view)
+        if view is None:
+            self._queues[name] = queue
         return queue
 
     def queues(self) -> list[str]:
         """List the names of all queues in the file, dead-letter queues among them."""
-        return [name for _, name in _native.queues(self._open().ref)]
+        return [name for _, name in _native.queues(self._file.open().ref)]
 
     def send(
         self,
-        queue: str | Queue,
+        queue: str | Queue[Any],
         data: Any,
         *,
         type: str | None = None,  # noqa: A002
@@ -185,6 +220,8 @@ class Broker:
         timeout: float | timedelta | None = None,
     ) -> Sent:
         """Send one message to a queue by name; see `Queue.send`.
+
+        By name no schema is looked at; a `Queue` has its own.
 
         Raises:
             NotFound: Nobody declared a queue of this name: nothing is created silently.
@@ -205,14 +242,14 @@ class Broker:
             timeout=timeout,
         )
 
-    def _find(self, queue: str | Queue) -> Queue:
+    def _find(self, queue: str | Queue[Any]) -> Queue[Any]:
         """Return a queue that exists, as stored."""
         if isinstance(queue, Queue):
             return queue
         found = self._queues.get(queue) if isinstance(queue, str) else None
         if found is None:
             encoded = encode_name(queue, "queue")
-            handle = self._open()
+            handle = self._file.open()
             try:
                 channel, packed = _native.declare(handle.ref, encoded, b"")
             except NotFound as error:
@@ -236,12 +273,12 @@ class Broker:
             Error: The first failure of a `send_nowait` or `ack_nowait` that nobody
                 awaited.
         """
-        handle = self._open()
-        wait = self._limit_ms(timeout)
+        handle = self._file.open()
+        wait = self._file.wait_ms(timeout)
         try:
             _native.flush(handle.ref, wait)
         except Error as failure:
-            _log(self, failure)
+            self._file.log(failure)
             raise
 
     def ping(self, timeout: float | timedelta | None = None) -> None:
@@ -253,8 +290,8 @@ class Broker:
         Raises:
             Error: It is not; the class says why.
         """
-        wait = self._limit_ms(timeout)
-        _native.ping(self._open().ref, wait)
+        wait = self._file.wait_ms(timeout)
+        _native.ping(self._file.open().ref, wait)
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of this process's engine for the file.
@@ -263,7 +300,7 @@ class Broker:
             "groups" (commits), "operations", "syncs", "checkpoints", "wal_bytes",
             "unawaited_failures" and "sqlite_version".
         """
-        return _native.stats(self._open().ref, 0)
+        return _native.stats(self._file.open().ref, 0)
 
     def close(self) -> None:
         """Store what is staged, and close. Waiting calls end with `Closed`.
@@ -276,38 +313,10 @@ class Broker:
             Error: The first failure of a `send_nowait` or `ack_nowait` that nobody
                 awaited. The broker is closed all the same.
         """
-        with self._lock:
-            closed, self._closed = self._closed, True
-        if not self._handle or closed:
-            return
-        try:
-            _handles.close_broker(self._handle.ref)
-        except Error as failure:
-            _log(self, failure)
-            raise
-        except BaseException:
-            self._closed = False  # a signal took the call back: close it again
-            raise
-
-    def _open(self) -> _handles.Handle:
-        """Return the handle, opening the file when this is its first use."""
-        if self._handle and not self._closed:
-            return self._handle
-        with self._lock:
-            if self._closed:
-                msg = f"the broker of {self.path!r} is closed"
-                raise Closed(msg)
-            if not self._handle:
-                self._handle = _open_handle(
-                    self._path, self._flags, self._busy_timeout_ms, self._disk_reserve
-                )
-            return self._handle
-
-    def _limit_ms(self, timeout: float | timedelta | None) -> int:
-        return self._busy_timeout_ms if timeout is None else limit_ms(timeout)
+        self._file.close()
 
     def __enter__(self) -> Self:
-        self._open()
+        self._file.open()
         return self
 
     def __exit__(
@@ -319,7 +328,8 @@ class Broker:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None):  # not when __init__ refused its arguments
+        file: File | None = getattr(self, "_file", None)
+        if file and file.handle:  # not when __init__ refused its arguments
             with contextlib.suppress(Error):  # logged
                 self.close()
 
@@ -328,7 +338,7 @@ class Broker:
         raise TypeError(msg)
 
     def __repr__(self) -> str:
-        return f"<Broker {self.path!r}{' closed' if self._closed else ''}>"
+        return f"<Broker {self.path!r}{' closed' if self._file.closed else ''}>"
 
 
 def open(  # noqa: A001
@@ -368,36 +378,5 @@ def open(  # noqa: A001
         create=create,
         disk_reserve=disk_reserve,
     )
-    broker._open()  # noqa: SLF001
+    broker._file.open()  # noqa: SLF001
     return broker
-
-
-def _log(broker: Broker, failure: Error) -> None:
-    """Note what nobody may see: a failure raised from close() is easily lost."""
-    import logging  # noqa: PLC0415
-
-    handle = broker._handle  # noqa: SLF001
-    if handle and (count := _native.unawaited_failures(handle.ref)):
-        logging.getLogger("embq").error(
-            "%s: %d staged operations failed and nobody awaited them; the first: %s",
-            broker.path,
-            count,
-            failure,
-        )
-
-
-@atexit.register
-def _close_all() -> None:
-    """Store what is staged when the interpreter exits; failures are logged."""
-    for broker in list(_brokers):
-        with contextlib.suppress(Error):
-            broker.close()
-
-
-def _forget() -> None:
-    """Let a forked child leave its parent's staged messages alone."""
-    for broker in list(_brokers):
-        broker._lock = threading.RLock()  # noqa: SLF001
-
-
-os.register_at_fork(after_in_child=_forget)

@@ -231,6 +231,14 @@ class NoMemory(Error, MemoryError):
     number = -34
 
 
+class LeaseExpiredWarning(RuntimeWarning):
+    """A message was settled, or its `with` left, after its lease was over.
+
+    Warned of once for each `Queue`. A late settlement holds only as long as nobody else
+    has received the message; after that it is `LeaseLost`.
+    """
+
+
 def _tree(parent: type[Error]) -> list[type[Error]]:
     """List a class and all below it."""
     return [parent] + [cls for sub in parent.__subclasses__() for cls in _tree(sub)]

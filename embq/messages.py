@@ -1,21 +1,31 @@
-"""What goes in and what comes out: `Message`, `Sent`, `Outgoing`, `Backoff`.
+"""`Message`: what comes out of a queue.
 
-A `Message` is decoded by msgspec straight from the array that C wrote: the first fields
+It is decoded by msgspec straight from the array that C wrote: the first fields
 stand in the order of `csrc/message.c`. Its verbs go through the queue that handed it
 out.
 """
 
 import base64
-import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import msgspec
 
-from embq.errors import Corrupt, LeaseLost
+from embq import _dicts
+from embq.errors import Corrupt, LeaseExpiredWarning, LeaseLost
+
+if TYPE_CHECKING:
+    # For a type checker alone: `Queue` is `Queue[Any]`. Python has it from 3.13 on.
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _Kind = type[BaseException]  # in Message, `type` is a field
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,8 +57,8 @@ def _datetime(at_ms: int, what: str) -> datetime:
         raise Corrupt(msg) from None
 
 
-class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
-    """One delivery of a message.
+class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
+    """One delivery of a message; from a queue with a schema, its `data` is a `T`.
 
     The names follow CloudEvents 1.0 (`id`, `source`, `type`, `data`) and AMQP 0-9-1
     (`headers`, `correlation_id`, `reply_to`). The lease works as in SQS: whoever
@@ -85,15 +95,17 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
     _parsed: _Attributes | None = None
 
     @property
-    def data(self) -> Any:
+    def data(self) -> T:
         """The body, decoded by the queue's codec, once.
+
+        From a queue with a schema it was decoded before the message was handed out.
 
         Raises:
             BodyError: The body is not what the codec expects.
         """
         if self._data is msgspec.UNSET:
             self._data = self._home.decode(self.body)
-        return self._data
+        return self._data  # type: ignore[no-any-return]  # a name for it costs 1 %
 
     @property
     def timestamp(self) -> datetime:
@@ -122,7 +134,7 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
 
     @property
     def version(self) -> int | str | None:
-        """The version of the data's form, as the sender gave it."""
+        """The version of the data's form: the sender's, or what it was lifted to."""
         return self._extras().version
 
     @property
@@ -221,46 +233,63 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         Raises:
             LeaseLost: Settled before, or handed to another consumer since.
         """
-        self._home.extend(self._receipt, seconds)
+        try:
+            self._home = self._home.extend(self._receipt, seconds)
+        except LeaseLost:
+            self._settled = True  # by somebody: nothing is left to do here
+            raise
 
     def to_dict(self) -> dict[str, Any]:
         """Return the message as a dict; metadata that is None is left out.
 
+        `Outgoing.from_dict` is the inverse.
+
         Returns:
-            "id", "timestamp" (ISO 8601, UTC), "type", "source", "data" and "metadata".
+            "id", "timestamp" (ISO 8601, UTC), "type", "source", "data" and "metadata":
+            "version", "priority", "retryCount", "key", "headers", "correlationId",
+            "replyTo", and "expiresAt" (ISO 8601, UTC).
         """
-        metadata = {
-            "version": self.version,
-            "priority": self.priority,
-            "retryCount": self.retry_count,
-            "key": self.key,
-            "headers": self.headers or None,
-            "correlationId": self.correlation_id,
-            "replyTo": self.reply_to,
-        }
-        timestamp = self.timestamp.isoformat(timespec="milliseconds")
-        return {
-            "id": self.id,
-            "timestamp": timestamp.replace("+00:00", "Z"),
-            "type": self.type,
-            "source": self.source,
-            "data": self.data,
-            "metadata": {k: v for k, v in metadata.items() if v is not None},
-        }
+        return _dicts.from_message(self)
+
+    def to_cloudevent(self) -> dict[str, Any]:
+        """Return the message as an event of CloudEvents 1.0, in its JSON format.
+
+        The event is the message as it was sent: of the version it was sent in. In it
+        `key` is "subject", and "source" and "type" are "/embq/QUEUE" and "embq.message"
+        where the message says none. `priority` is an extension unless it is 4, and
+        `expires_at` is "expirytime", unless there is a header of that name. A header
+        that can be an extension attribute is one (`traceparent`). What CloudEvents
+        cannot say stands as JSON text in the extension "embq".
+        `Outgoing.from_cloudevent` is the inverse.
+
+        Returns:
+            What `json.dumps` takes: `data` of a json queue, "data_base64" of others.
+
+        Raises:
+            BodyError: The body is not what the codec expects.
+        """
+        from embq import _cloudevents  # noqa: PLC0415 - `import embq` is not to pay
+
+        return _cloudevents.build(self, self._read_attributes().version)
 
     def _settle(self, verb: Callable[..., None], *args: Any) -> None:
         try:
             verb(self._receipt, *args)
-        except LeaseLost:
+        except (LeaseLost, LeaseExpiredWarning):
             self._settled = True  # by somebody: nothing is left to do here
             raise
         self._settled = True
 
     def _extras(self) -> _Attributes:
         if self._parsed is None:
-            found = _from_file(self._attributes, _Attributes | None, "attributes")
-            self._parsed = found or _Attributes()
+            self._parsed = self._read_attributes()
         return self._parsed
+
+    def _read_attributes(self) -> _Attributes:
+        """Return them as they were sent; a lifted message has another version."""
+        kind = _Attributes | None
+        found: _Attributes | None = _from_file(self._attributes, kind, "attributes")
+        return found or _Attributes()
 
     def __enter__(self) -> Self:
         return self
@@ -274,11 +303,13 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
         if self._settled:
             return
         if error is None:
-            self.ack()
+            self._settle(self._home.ack)
             return
         # A lost lease is not news beside the handler's own exception, which goes on.
-        with contextlib.suppress(LeaseLost):
-            self.nack(error=f"{type(error).__name__}: {error}")
+        try:
+            self._settle(self._home.nack, None, f"{type(error).__name__}: {error}")
+        except LeaseLost:
+            self._home.look(self._receipt)
 
     def __del__(self) -> None:
         try:
@@ -299,80 +330,3 @@ class Message(msgspec.Struct, array_like=True, gc=False, eq=False):
             f"<Message {self.id} type={self.type!r} "
             f"receive_count={self.receive_count} size={len(self.body)}>"
         )
-
-
-class Sent(msgspec.Struct, eq=False, gc=False):
-    """What became of a send: it is stored.
-
-    Attributes:
-        duplicate: Whether an earlier message was found instead of storing this one.
-    """
-
-    _id: str | int  # the row until `id` is asked for: most senders never do
-    duplicate: bool = False
-    _file: str = ""
-
-    @property
-    def id(self) -> str:
-        """The message's public id, the same that its receiver sees."""
-        if isinstance(self._id, int):
-            self._id = f"{self._file}{self._id:016x}"
-        return self._id
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sent):
-            return NotImplemented
-        return (self.id, self.duplicate) == (other.id, other.duplicate)
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"Sent(id={self.id!r}, duplicate={self.duplicate})"
-
-
-class Outgoing(msgspec.Struct):
-    """A message for `send_many` that has more than data.
-
-    Args:
-        data: What to send.
-        type: What happened (CloudEvents).
-        source: Where it happened; default the broker's `source`.
-        key: What it is about.
-        headers: Anything that JSON can hold, by name (AMQP).
-        version: The version of the data's form.
-        correlation_id: What this message answers or belongs to (AMQP).
-        reply_to: Where an answer is wanted (AMQP).
-    """
-
-    data: Any
-    type: str | None = None
-    source: str | None = None
-    key: str | None = None
-    headers: Mapping[str, Any] | None = None
-    version: int | str | None = None
-    correlation_id: str | None = None
-    reply_to: str | None = None
-    priority: int | str | None = None
-    delay: float | timedelta | None = None
-    at: datetime | None = None
-    ttl: float | timedelta | None = None
-
-
-class Backoff(msgspec.Struct, frozen=True):
-    """How long a failed message waits before it is ready again.
-
-    The n-th failure waits `min(cap, first * factor ** (n - 1))` seconds.
-
-    Args:
-        first: Seconds after the first failure.
-        factor: How much longer each further wait is; at least 1.
-        cap: The longest wait, in seconds.
-        jitter: Multiply by a random number in [0.5, 1], so that what failed together
-            does not come back together.
-    """
-
-    first: float = 1.0
-    factor: float = 2.0
-    cap: float = 300.0
-    jitter: bool = True

@@ -1,26 +1,39 @@
 """`Queue`: sending, receiving and settling."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from embq import _handles, _native
-from embq._codec import CODECS, encode_fields, pack
+from embq._codec import CODECS, pack
+from embq._envelope import Envelope
+from embq._loop import iterate
 from embq._options import Options, count
+from embq._outgoing import Outgoing
 from embq._settler import Settler
-from embq._ticket import Ticket
+from embq._sieve import Sieve
+from embq._ticket import Sent, Ticket
 from embq._times import limit_ms, wait_ms
-from embq.messages import Message, Outgoing, Sent
+from embq._view import Form, View
+from embq.messages import Message, T
 
 if TYPE_CHECKING:
     from embq.broker import Broker
 
 
-_NO_FIELDS = (None,) * 11
+_Claim = Callable[[int, int, int], list[Message[T]]]
 
 
-class Queue:
+class Queue(Generic[T]):
     """A queue of a file. Made by `broker.queue(name)`; safe to share between threads.
+
+    Opened with a `schema`, it sends and receives what fits that, a `T`, and nothing
+    else. What does not fit is refused by the sending calls. The receiving calls pass it
+    over and go on to the next message; it becomes a dead letter at once, with an error
+    that begins with "schema: ". Where there is no dead-letter queue it waits for its
+    next receive as after a `nack`, at least a second; under `auto_ack` it is lost. Each
+    one is logged. It makes no wait longer.
 
     Attributes:
         name: Its name in the file.
@@ -34,6 +47,7 @@ class Queue:
         channel: int,
         name: str,
         options: Options,
+        view: View | None = None,
     ) -> None:
         self.name = name
         self.options = options
@@ -42,12 +56,18 @@ class Queue:
         self._handle = handle.ref
         self._channel = channel
         self._file = f"{_native.file_id(handle.ref):016x}"
-        codec = CODECS[options.codec]
-        self._encode = codec.encode
-        self._settler = Settler(handle, channel, name, codec.decode)
-        # What a send without fields carries: the broker's source, packed once.
-        self._source = broker.source
-        self._bare = encode_fields(None, self._source, *_NO_FIELDS[2:])
+        self._encode = CODECS[options.codec].encode
+        self._settler = Settler(handle, channel, name, options)
+        self._claim: _Claim[T] = partial(_native.claim, handle.ref, channel)
+        self._form: Form | None = None
+        self._sieve: Sieve | None = None
+        if view is not None:
+            self._form = Form(view, options.codec)
+            self._encode = self._form.encode
+            self._sieve = Sieve(handle, channel, self._settler, self._form, options)
+            self._claim = self._sieve.claim
+        self._envelope = Envelope(self._encode, broker.source, self._form)
+        self._fields = self._envelope.fields
 
     def __repr__(self) -> str:
         return f"<Queue {self.name!r} of {self._broker!r}>"
@@ -60,7 +80,7 @@ class Queue:
 
     def send(
         self,
-        data: Any,
+        data: T,
         *,
         type: str | None = None,  # noqa: A002
         source: str | None = None,
@@ -86,7 +106,7 @@ class Queue:
             source: Where it happened (CloudEvents). Default: the broker's `source`.
             key: What it is about.
             headers: Anything that JSON can hold, by name (AMQP).
-            version: The version of the data's form.
+            version: The version of the data's form. Default: that of the queue, if any.
             correlation_id: What this message answers or belongs to (AMQP).
             reply_to: Where an answer is wanted (AMQP).
             priority: 0 to 9, or "low", "normal", "high" (2, 4, 7); higher ones are
@@ -102,7 +122,7 @@ class Queue:
             The id, equal to the one that the receiver sees.
 
         Raises:
-            BodyError: The codec cannot encode the data.
+            BodyError: The codec cannot encode the data, or it does not fit the schema.
             MessageTooLarge: Body and fields exceed the queue's `max_body`.
             Busy: Not stored in time.
             CommitUncertain: It may be stored: the time was over while it was.
@@ -128,7 +148,7 @@ class Queue:
 
     def send_many(
         self,
-        items: Iterable[Any],
+        items: Iterable[T | Outgoing[T]],
         *,
         timeout: float | timedelta | None = None,
     ) -> list[Sent]:
@@ -144,9 +164,9 @@ class Queue:
         Raises:
             BodyError, MessageTooLarge, Busy, CommitUncertain, StorageFull: See `send`.
         """
-        encode, bare = self._encode, self._bare
+        encode, bare, pack_item = self._encode, self._envelope.bare, self._envelope.item
         packed = [
-            self._pack(item)
+            pack_item(item)
             if isinstance(item, Outgoing)
             else ([encode(item), bare] if bare else encode(item))
             for item in items
@@ -160,7 +180,7 @@ class Queue:
 
     def send_nowait(
         self,
-        data: Any,
+        data: T,
         *,
         type: str | None = None,  # noqa: A002
         source: str | None = None,
@@ -222,7 +242,7 @@ class Queue:
         wait: float | timedelta | None = 0.0,
         *,
         auto_ack: bool = False,
-    ) -> Message | None:
+    ) -> Message[T] | None:
         """Receive one message and hold it for the queue's `visibility_timeout`.
 
         Args:
@@ -237,7 +257,7 @@ class Queue:
         """
         limit = 0 if wait == 0.0 and wait is not False else wait_ms(wait)
         flags = _native.AUTO_ACK if auto_ack else 0
-        found = _native.claim(self._handle, self._channel, 1, limit, flags)
+        found = self._claim(1, limit, flags)
         if not found:
             return None
         message = found[0]
@@ -251,7 +271,7 @@ class Queue:
         wait: float | timedelta | None = 0.0,
         *,
         auto_ack: bool = False,
-    ) -> list[Message]:
+    ) -> list[Message[T]]:
         """Receive up to `n` messages at once, each held as by `receive`.
 
         Args:
@@ -267,7 +287,7 @@ class Queue:
         """
         limit = count(n, "n")
         flags = _native.AUTO_ACK if auto_ack else 0
-        found = _native.claim(self._handle, self._channel, limit, wait_ms(wait), flags)
+        found = self._claim(limit, wait_ms(wait), flags)
         for message in found:
             message._settled = auto_ack  # noqa: SLF001
             message._home = self._settler  # noqa: SLF001
@@ -279,7 +299,7 @@ class Queue:
         wait: float | timedelta | None = None,
         *,
         auto_ack: bool = False,
-    ) -> Iterator[Message]:
+    ) -> Iterator[Message[T]]:
         """Iterate over messages, claiming ahead of the loop: the fast way to receive.
 
         Leaving the loop gives back what was claimed and not handed out, uncounted.
@@ -298,39 +318,19 @@ class Queue:
             Closed: The broker was closed meanwhile.
         """
         ahead = 0 if prefetch is None else count(prefetch, "prefetch")
-        return self._iterate(ahead, wait_ms(wait), auto_ack=auto_ack)
+        flags = _native.AUTO_ACK if auto_ack else 0
+        owner, settler, sieve = self._owner, self._settler, self._sieve
+        return iterate(
+            owner, self._channel, settler, sieve, ahead, wait_ms(wait), flags
+        )
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[Message[T]]:
         """Iterate for ever; the same as `messages()`."""
         return self.messages()
 
-    def _iterate(
-        self, prefetch: int, wait: int, *, auto_ack: bool
-    ) -> Iterator[Message]:
-        flags = _native.AUTO_ACK if auto_ack else 0
-        owner = self._owner  # outlives the consumer, even in a cycle of garbage
-        handle, channel = owner.ref, self._channel
-        consumer = _handles.consumer_open(handle, channel, prefetch, flags)
-        take = _handles.consumer_take
-        try:
-            while batch := _handles.consumer_next(consumer, wait):
-                for message in batch:
-                    try:
-                        taken = take(consumer)
-                    except BaseException:
-                        # A signal after C's return: taken, and never to be handed out.
-                        _native.give_back(handle, channel, [message])
-                        raise
-                    if taken > 0:
-                        message._settled = auto_ack  # noqa: SLF001
-                        message._home = self._settler  # noqa: SLF001
-                        yield message
-        finally:
-            _handles.consumer_close(consumer)
-
     # ---- settling; `Message` has the verbs ----
 
-    def ack_many(self, messages: Iterable[Message]) -> int:
+    def ack_many(self, messages: Iterable[Message[T]]) -> int:
         """Ack messages of this queue in one step.
 
         Args:
@@ -369,29 +369,3 @@ class Queue:
         oldest_ms = stats.pop("oldest_ms", None)
         stats["oldest"] = None if oldest_ms is None else oldest_ms / 1000
         return stats
-
-    # ---- inside ----
-
-    def _fields(self, *fields: Any) -> bytes:
-        """Pack the fields of a send, in the order of `encode_fields`."""
-        if fields == _NO_FIELDS:
-            return self._bare
-        type_, source, *others = fields
-        return encode_fields(type_, self._source if source is None else source, *others)
-
-    def _pack(self, item: Outgoing) -> Any:
-        fields = self._fields(
-            item.type,
-            item.source,
-            item.key,
-            item.headers,
-            item.version,
-            item.correlation_id,
-            item.reply_to,
-            item.priority,
-            item.delay,
-            item.at,
-            item.ttl,
-        )
-        body = self._encode(item.data)
-        return [body, fields] if fields else body

@@ -22,7 +22,7 @@ class Case:
     """What happens, and what must come of it.
 
     `promise` is the number of a promise of ARCHITECTURE.md; 0: none of them, but plain
-    good behaviour. `open`: what is not there yet that it is about.
+    good behaviour. `open`: what of it is not there yet, or has no test.
     """
 
     number: str
@@ -52,8 +52,10 @@ TABLE = """
 2 | 7 | A file of 0 bytes that 16 processes open at once: one schema
 3 | | A newer schema: `SchemaTooNew`, nothing written
 4 | 1 | Killed in the middle of a migration: the old schema or the new one
-5 | | Hostile triggers or views, a missing index: `Corrupt` | hostile files
-6 | 8 | A flipped or torn page: an error, never "empty" | checks of damaged files
+5 | | Hostile triggers or views, a missing index: `Corrupt` | \
+a missing index is not noticed; triggers on our tables never run, and are not told
+6 | 8 | A flipped or torn page: an error, never "empty" | \
+a byte that flips inside a body is not noticed: bodies have no checksum
 7 | | Read-only file, folder or mount: `StorageReadOnly` when it is opened
 8 | | Odd paths (a folder, NUL, `?`, `#`, `file:`): literal, or `InvalidArgument`
 9 | | Symbolic link: the same queue; hard link: refused
@@ -69,17 +71,18 @@ TABLE = """
 18 | 2 | Everything killed in a loop under load: nothing lost, nothing unexpected
 19 | 4 | Stopped longer than its lease: `LeaseLost` on return
 20 | 1 | Power loss: `full` loses nothing, `normal` only a suffix
-21 | 1 | fsync fails: `CommitUncertain`, and no further | a test
-22 | 8 | Failing, short and interrupted reads and writes | a test
+21 | 1 | fsync fails: `CommitUncertain`, and no further
+22 | 8 | Failing, short and interrupted reads and writes
 23 | 2 | The disk is full: `StorageFull`, acks pass, all well once there is room
 24 | 8 | Limits of size, descriptors and memory: clear errors, nothing half done
-25 | 1 | An fsync of 2 s: the timeout says "may still be stored", no duplicate | a test
+25 | 1 | An fsync of 2 s: the timeout says "may still be stored", no duplicate
 26 | 7 | A foreign writer holds the lock for a minute: `Busy` in time, no busy loop
 27 | | A reader that never ends: the WAL is bounded, or reported
 28 | 1 | Another SQLite copy, or a plain `open()`, on the file: nothing lost
 29 | 1 | SQLite with the WAL-reset bug: guarded checkpoints
 # Life of a process
-30 | 2 | fork, multiprocessing, preloading servers: no loss, no duplicate
+30 | 2 | fork, multiprocessing, preloading servers: no loss, no duplicate | \
+tests of `multiprocessing` and of a preloading server
 31 | 1 | Fork in another thread's transaction: it commits once, in the parent
 31b | 1 | The application's own connection across a fork: `Forked` | `Forked`
 32 | | Use after close; close with blocked callers
@@ -104,16 +107,18 @@ TABLE = """
 49 | 4 | A prefetched message whose lease ran out is not handed over
 # Time
 50 | 2 | The wall clock jumps or swings by a year
-51 | 2 | Reboot: leases void; suspend: leases expire; another time namespace | a test
+51 | 2 | Reboot: leases void; suspend: leases expire; another time namespace | \
+tests of suspend and of a time namespace, where nothing is refused or said
 # Scale and abuse
-52 | | 10,000 queues with churn | its measurement
+52 | | 10,000 queues with churn | \
+churn: queues that go; `make bench` measures 10,000 that stay
 53 | | 1,000,000 delayed messages due at once: claims stay O(log n) | delays
 54 | 7 | 1,000,000 leases end at once: no writer stalls over 50 ms | its measurement
 55 | 5 | A handler that always fails: dead letters after `max_receives`, with the error
 56 | 5 | A handler that kills its process: the dead-letter queue holds it and only it
 57 | | A queue nobody reads: bounds and policies hold | bounds
 58 | 7 | 64 threads in 8 processes at full durability: fair, no `Busy`
-59 | | A long soak: file, WAL, descriptors, memory flat
+59 | | A long soak (`make soak`): file, WAL, descriptors, memory flat
 60 | 8 | `secure_delete=True`: no trace; no payload in logs, errors | `secure_delete`
 """
 

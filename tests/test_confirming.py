@@ -29,7 +29,7 @@ def stage() -> Iterator[Stage]:
 
 
 def test_what_is_synced_before_it_returns(stage: Stage, path: Path) -> None:
-    """At "full" sends and what is removed first wait for an fsync; acks never do."""
+    """CASE 20: at "full" sends and early removals wait for an fsync; acks never do."""
     counts = stage.run("syncs", str(path), "full").get()
     assert {name for name, count in counts.items() if count} == SYNCED, counts
 

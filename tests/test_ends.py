@@ -136,7 +136,7 @@ def test_close_beside_send_nowait(path: Path) -> None:
 
 
 def test_close_with_an_open_loop(path: Path) -> None:
-    """What an open iterator had claimed ahead comes back uncounted after `close()`."""
+    """CASE 38: what an open loop claimed ahead comes back uncounted after `close`."""
     broker = embq.open(path, durability="normal")
     queue = broker.queue("q", max_receives=1000)
     queue.send_many(list(range(8)))

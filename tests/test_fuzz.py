@@ -55,7 +55,7 @@ def program() -> Path:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_corpus(program: Path, target: str) -> None:
-    """Every input that was ever interesting passes, and the sanitizers find nothing."""
+    """CASES 5 and 6: every input that was ever interesting passes under sanitizers."""
     inputs = sorted((CORPUS / target).iterdir())
     assert inputs
     with work_folder() as folder:
@@ -108,7 +108,7 @@ COLUMNS = ("sent_at_ms", "type", "source", "key", "public_id", "attributes", "hi
     st.dictionaries(st.sampled_from([*COLUMNS, "body"]), VALUES, min_size=1, max_size=3)
 )
 def test_any_value_in_a_message(hostile: Hostile, values: dict[str, Any]) -> None:
-    """Whatever its row holds, it is `Corrupt`, a `BodyError`, or what its type says."""
+    """CASE 6: whatever its row holds: `Corrupt`, `BodyError`, or what its type says."""
     path = hostile.set("embq_message_0", values)
     with embq.open(path) as broker, suppress(errors.Corrupt):
         message = broker.queue("q").receive()
@@ -123,7 +123,7 @@ OPTIONS = ("name", "codec", "dead_letter", "visibility_timeout_ms", "max_receive
 @settings(SOON, max_examples=80)
 @given(st.dictionaries(st.sampled_from(OPTIONS), VALUES, min_size=1, max_size=2))
 def test_any_value_in_a_queue(hostile: Hostile, values: dict[str, Any]) -> None:
-    """Whatever its row holds, it is `Corrupt`, or a queue that works."""
+    """CASE 6: whatever its row holds, it is `Corrupt`, or a queue that works."""
     path = hostile.set("embq_channel", values)
     with embq.open(path) as broker:
         with suppress(errors.Corrupt):
@@ -208,7 +208,7 @@ TRAPS = {
 
 @pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS.keys())
 def test_no_trap_in_the_list_of_migrations(path: Path, trap: str) -> None:
-    """A view in its place, or a trigger on it, is `Corrupt`: neither is ever run."""
+    """CASE 5: a view in its place, or a trigger on it, is `Corrupt`, and never run."""
     with closing(sqlite3.connect(path)) as connection:
         if "create view" not in trap:
             connection.execute("create table _sqlite_migrations(id, migration_set)")
@@ -219,7 +219,7 @@ def test_no_trap_in_the_list_of_migrations(path: Path, trap: str) -> None:
 
 @pytest.mark.parametrize("body", [None, 7, "text"])
 def test_a_message_without_a_body_is_told(hostile: Hostile, body: Any) -> None:
-    """What is no blob is `Corrupt`, not an empty body."""
+    """CASE 6: what is no blob is `Corrupt`, not an empty body."""
     path = hostile.set("embq_message_0", {"body": body})
     with embq.open(path) as broker, pytest.raises(errors.Corrupt):
         broker.queue("q").receive()

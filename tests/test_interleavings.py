@@ -136,7 +136,7 @@ def test_a_file_that_16_processes_make(processes: Scenes) -> None:
 
 
 def test_checkpoints_beside_writers(processes: Scenes) -> None:
-    """Checkpoints beside writers lose nothing, and keep the WAL bounded."""
+    """CASE 29: checkpoints beside writers lose nothing, and keep the WAL bounded."""
     assert max(processes.many("checkpoints", 3.0)) < WAL_BYTES_MAX
 
 

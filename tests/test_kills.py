@@ -122,7 +122,7 @@ def test_a_stopped_consumer_has_lost_its_lease(path: Path, children: Children) -
 
 
 def test_a_killed_consumer_is_noticed_soon(path: Path, children: Children) -> None:
-    """A blocked receiver gets a killed process's message long before the lease ends."""
+    """CASE 17: a blocked receiver gets a dead one's message long before lease's end."""
     with embq.open(path) as broker:
         queue = broker.queue("q", visibility_timeout=100_000)
         queue.send("x")
@@ -148,7 +148,7 @@ def test_a_killed_consumer_is_noticed_soon(path: Path, children: Children) -> No
 def test_the_dead_are_noticed_without_anybody_waiting(
     path: Path, children: Children
 ) -> None:
-    """The keeper gives back a dead process's leases; no claim is needed for it."""
+    """CASE 17: the keeper gives back a dead process's leases; no claim is needed."""
     with embq.open(path) as broker:
         queue = broker.queue("q", visibility_timeout=100_000)
         queue.send("x")
@@ -168,7 +168,7 @@ def test_the_dead_are_noticed_without_anybody_waiting(
 
 
 def test_a_death_is_believed_at_the_second_look(path: Path, children: Children) -> None:
-    """A living holder keeps its lease; a dead one loses it half a second later."""
+    """CASE 17: a living holder keeps its lease; a dead one loses it after a moment."""
     with embq.open(path) as broker:
         queue = broker.queue("q", visibility_timeout=100_000)
         queue.send("x")
@@ -191,7 +191,7 @@ def test_a_death_is_believed_at_the_second_look(path: Path, children: Children) 
 
 
 def test_a_death_with_many_leases(path: Path, children: Children) -> None:
-    """All that a dead process held comes back soon, in however many steps."""
+    """CASE 17: all that a dead process held comes back soon, in however many steps."""
     count = 300  # each with a lease of its own
     with embq.open(path, durability="normal") as broker:
         queue = broker.queue("q", visibility_timeout=100_000)

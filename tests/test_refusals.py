@@ -34,7 +34,7 @@ def test_dead_letters_in_a_circle(broker: embq.Broker, names: str) -> None:
 def test_a_copy_honours_no_old_receipt(
     broker: embq.Broker, path: Path, tmp_path: Path
 ) -> None:
-    """A lease is of the file it was given in: a copy of that file refuses it."""
+    """CASE 14: a lease is of the file it was given in: a copy of that refuses it."""
     queue = broker.queue("q")
     queue.send("once")
     held = queue.receive()

@@ -13,7 +13,7 @@ SHRUNK = 8 << 20
 
 
 def test_the_file_shrinks_when_it_is_drained(path: Path) -> None:
-    """A drained backlog is given back to the file system while nothing is written."""
+    """CASE 59: a drained backlog is given back to the file system in idle moments."""
     with embq.open(path, durability="normal") as broker:
         queue = broker.queue("q", codec="raw")
         for _ in range(20):
@@ -29,7 +29,7 @@ def test_the_file_shrinks_when_it_is_drained(path: Path) -> None:
 
 
 def test_the_wal_stays_bounded_under_load(path: Path) -> None:
-    """Sixty times the size at which the WAL starts over leaves it near that size."""
+    """CASE 59: much more than the size at which it starts over leaves it near that."""
     wal = path.with_name(path.name + "-wal")
     with embq.open(path, durability="normal") as broker:
         queue = broker.queue("q", codec="raw")

@@ -94,7 +94,7 @@ def test_the_loop_ends_when_nothing_comes(broker: Any) -> None:
 
 
 def test_the_loop_sees_what_is_sent_meanwhile(broker: Any) -> None:
-    """A handler may send to its own queue; the loop goes on with it."""
+    """CASE 38: a handler may send to its own queue; the loop goes on with it."""
     queue = broker.queue("q")
     queue.send(3)
     seen = []
