@@ -214,8 +214,9 @@ static void forge(int which, struct slice bytes, const struct record *r) {
     char receipt[EMBQ_RECEIPT_SIZE];
     int64_t channel = receipt_at(r->n)->channel, words[3];
     memcpy(words, receipt_at(r->n)->bytes, sizeof words);
-    words[r->c % 3] = r->c & 0x40 ? words[r->c % 3] ^ (int64_t)1 << (r->v & 63)
-                                  : input_number(r->b, r->v);
+    words[r->c % 3] = r->c & 0x40
+                          ? words[r->c % 3] ^ (int64_t)((uint64_t)1 << (r->v & 63))
+                          : input_number(r->b, r->v);
     memcpy(receipt, words, sizeof words);
     if (r->c & 0x80 && bytes.size >= sizeof receipt)
         memcpy(receipt, bytes.data, sizeof receipt);
