@@ -227,3 +227,46 @@ def test_waiting_costs_nothing(broker: embq.Broker, path: Path) -> None:
         begun = time.process_time()
         assert [done.result() for done in waiting] == [None] * 3
     assert time.process_time() - begun < 0.25
+
+
+def test_a_delayed_message_wakes_its_receiver(broker: embq.Broker) -> None:
+    """Whoever waits gets it when it is due: sent before the wait, or meanwhile."""
+    queue = broker.queue("q")
+    queue.send("before", delay=0.3)
+    begun = time.monotonic()
+    assert queue.receive(LONG_S).data == "before"
+    assert 0.29 < time.monotonic() - begun < SOON_S
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(queue.receive, LONG_S)
+        time.sleep(0.1)
+        queue.send("meanwhile", delay=0.3, priority=9)
+        assert waiting.result().data == "meanwhile"
+    assert time.monotonic() - begun < 2 * SOON_S
+
+
+def test_an_expiry_wakes_who_waits_for_dead_letters(broker: embq.Broker) -> None:
+    """Nobody claims from the queue itself, and the dead letter comes in time."""
+    queue, dead = broker.queue("q"), broker.queue("q.dead")
+    queue.send("x", ttl=0.3)
+    begun = time.monotonic()
+    assert dead.receive(LONG_S).history[0]["reason"] == "ttl"
+    assert 0.29 < time.monotonic() - begun < SOON_S
+
+
+@pytest.mark.parametrize("ordered", ["key", "queue"])
+def test_an_ack_wakes_who_waits_behind(path: Path, ordered: Any) -> None:
+    """In an ordered queue, of another broker on the same file."""
+    with (
+        embq.open(path, durability="normal") as one,
+        embq.open(path, durability="normal") as two,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        queue = one.queue("q", ordered=ordered)
+        queue.send_many([embq.Outgoing(n, key="a") for n in range(2)])
+        first = queue.receive()
+        waiting = pool.submit(two.queue("q").receive, LONG_S)
+        time.sleep(0.2)
+        begun = time.monotonic()
+        first.ack()
+        assert waiting.result().data == 1
+        assert time.monotonic() - begun < SOON_S

@@ -59,8 +59,11 @@ def test_a_retry_goes_before_new_ones_of_its_priority_only(site: Any) -> None:
     queue = site.broker.queue("q")
     queue.send("low", priority=1)
     queue.receive().nack(delay=0)
-    queue.send_many([Outgoing("new low", priority=1), Outgoing("high", priority=8)])
-    assert data_of(queue.receive_many(AT_MOST)) == ["high", "low", "new low"]
+    queue.send_many(
+        [Outgoing("new low", priority=1), "normal", Outgoing("high", priority=8)]
+    )
+    came = data_of(queue.receive_many(AT_MOST))
+    assert came == ["high", "normal", "low", "new low"]
 
 
 def test_a_retry_storm_starves_no_new_one_of_its_priority(site: Any) -> None:

@@ -171,7 +171,9 @@ def test_many_at_once(site: Any) -> None:
     queue.send_many([Outgoing(n, ttl=10) for n in range(3000)])
     queue.send("alive")
     site.clock.advance(11)
-    assert queue.receive(wait=0).data == "alive"
+    message = queue.receive(wait=0)
+    assert message is not None
+    assert message.data == "alive"
     assert queue.stats()["dropped"] == 3000
 
 

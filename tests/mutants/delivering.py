@@ -8,6 +8,7 @@ from __future__ import annotations
 from mutant import mutant
 
 CLAIM, SETTLE, DELIVERY = "csrc/claim.c", "csrc/settle.c", "csrc/delivery.c"
+FRESH = "csrc/fresh.c"
 CONSUMER, RUN, MESSAGE = "csrc/consumer.c", "csrc/run.c", "csrc/message.c"
 SETTLING, SUSPECTS = "contract/test_settling.py", "contract/test_suspects.py"
 DEAD, GIVE_BACK = "contract/test_dead_letters.py", "contract/test_give_back.py"
@@ -19,9 +20,9 @@ MUTANTS = [
         "2",
         f"{GIVE_BACK}::test_the_loop_ends_when_nothing_comes[core]",
         (
-            CLAIM,
-            "    c->sub.cursor[LANE] = ids[count - 1];",
-            "    c->sub.cursor[LANE] = ids[count - 1] + (count > 1);",
+            FRESH,
+            "    c->sub.cursor[k->lane] = ids[count - 1];",
+            "    c->sub.cursor[k->lane] = ids[count - 1] + (count > 1);",
         ),
     ),
     mutant(
@@ -41,7 +42,7 @@ MUTANTS = [
         "2",
         f"{SETTLING}::test_auto_ack[core]",
         (
-            CLAIM,
+            FRESH,
             "    if (auto_ack) return new_auto_ack(k, ids, sizes, count);\n",
             "    (void)auto_ack, (void)new_auto_ack;\n",
         ),
@@ -194,7 +195,7 @@ MUTANTS = [
         "test_files.py::test_what_is_done_with_has_no_row",
         (
             MESSAGE,
-            "done < 0 || statement_do(e, ST_MESSAGE_DELETE, c->shard, INTS(id)) < 0",
+            "done < 0 || messages_delete(e, c, id, id) < 0",
             "done < 0",
         ),
     ),
@@ -278,8 +279,8 @@ MUTANTS = [
         f"{RETRY}::test_a_due_retry_goes_before_new_messages[core]",
         (
             "csrc/statement.c",
-            '"order by due_at_ms, message\\n"',
-            '"order by message\\n"',
+            '"order by 2, 1\\n"',
+            '"order by 1\\n"',
         ),
     ),
     mutant(

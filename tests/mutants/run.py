@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import breaking
 import delivering
 import living
+import placing
 import storing
 from mutant import Mutant
 from tree import Tree
@@ -37,6 +38,7 @@ MUTANTS: list[Mutant] = [
     *storing.MUTANTS,
     *delivering.MUTANTS,
     *living.MUTANTS,
+    *placing.MUTANTS,
     *breaking.MUTANTS,
 ]
 JOBS = 2

@@ -134,15 +134,15 @@ MUTANTS = [
         "contract/test_sending.py::test_no_id_comes_twice[core]",
         (
             CHANNEL,
-            "{c->next_sequence, c->sent, c->sent_bytes};",
-            "{c->stored_sequence, c->sent, c->sent_bytes};",
+            "{c->next_sequence, c->sent, c->sent_bytes, u->lanes};",
+            "{c->stored_sequence, c->sent, c->sent_bytes, u->lanes};",
         ),
     ),
     mutant(
         "What was sent since the row was written is not counted",
         "1",
         "contract/test_sending.py::test_two_processes_share_a_queue[core]",
-        (CHANNEL, "    c->next_sequence += since;\n", ""),
+        (CHANNEL, "    c->next_sequence = newest + 1;\n", ""),
     ),
     mutant(
         "A copy goes on with the numbers of its original",
@@ -178,11 +178,11 @@ MUTANTS = [
         "contract/test_sending.py::test_one_bad_item_refuses_the_batch[core-1]",
         (
             "embq/queue.py",
-            "self._channel, pack(packed), wait)\n",
-            """self._channel, pack(packed[:1]), wait)
-        for item in packed[1:]:
-            _native.send_many(self._handle, self._channel, pack([item]), wait)
-""",
+            "        handle, channel, file =",
+            """        for item in packed[:-1]:
+            _native.send_many(self._handle, self._channel, pack([item]), 1, wait)
+        del packed[:-1]
+        handle, channel, file =""",
         ),
     ),
     mutant(
@@ -191,8 +191,8 @@ MUTANTS = [
         "contract/test_sending.py::test_one_bad_item_refuses_the_batch[core-2]",
         (
             MESSAGE,
-            "        if (code < 0) return code;\n    }",
-            "        if (code < 0 && !i) return code;\n    }",
+            "        if (code < 0) return code;\n    }\n    if (u.failed",
+            "        if (code < 0 && !i) return code;\n    }\n    if (u.failed",
         ),
     ),
     mutant(

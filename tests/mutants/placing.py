@@ -1,0 +1,172 @@
+"""Planted bugs of where and when: priorities, delays, ttl, queues that are ordered.
+
+Promises 2 and 6.
+"""
+
+from __future__ import annotations
+
+from mutant import mutant
+
+CLAIM, FRESH, TIMER = "csrc/claim.c", "csrc/fresh.c", "csrc/timer.c"
+ORDER, MESSAGE, DELIVERY = "csrc/order.c", "csrc/message.c", "csrc/delivery.c"
+STATEMENT = "csrc/statement.c"
+PRIORITY, DELAY = "contract/test_priority.py", "contract/test_delay.py"
+TTL, ORDERED = "contract/test_ttl.py", "contract/test_ordered.py"
+
+MUTANTS = [
+    mutant(
+        "Low priorities go first",
+        "6",
+        f"{PRIORITY}::test_higher_priorities_go_first[core]",
+        (
+            CLAIM,
+            "k->lane = lane_of_priority(priority);",
+            "k->lane = lane_of_priority(9 - priority);",
+        ),
+    ),
+    mutant(
+        "A priority that is new to the queue is not seen by others",
+        "2, 6",
+        f"{PRIORITY}::test_counters_see_every_priority[core]",
+        (MESSAGE, "        channel_use(c, (int64_t)1 << p->lane);\n", ""),
+    ),
+    mutant(
+        "A retry is of the default priority",
+        "6",
+        f"{PRIORITY}::test_a_retry_goes_before_new_ones_of_its_priority_only[core]",
+        (
+            DELIVERY,
+            "sq.bind_int64(s, 3, d->lane);",
+            "sq.bind_int64(s, 3, EMBQ_LANE_DEFAULT);",
+        ),
+    ),
+    mutant(
+        "A suspect of a low priority goes with others",
+        "5",
+        f"{PRIORITY}::test_a_suspect_waits_for_its_priority[core]",
+        (CLAIM, "    if (suspects && !k->count &&", "    if (suspects &&"),
+    ),
+    mutant(
+        "A delayed message is handed out at once",
+        "6",
+        f"{DELAY}::test_delay[core]",
+        (STATEMENT, "lane = ?2 and due_at_ms <= ?4 and ?3 = 0", "lane = ?2 and ?3 = 0"),
+    ),
+    mutant(
+        "A delayed message is handed out again and again",
+        "2",
+        f"{DELAY}::test_it_fails_like_any_other[core]",
+        (
+            TIMER,
+            "    return row_delete(e, ST_DUE_DELETE, INTS(",
+            "    return at_ms > 0 ? 0 : row_delete(e, ST_DUE_DELETE, INTS(",
+        ),
+    ),
+    mutant(
+        "A sleeper does not know when a delayed message is due",
+        "2",
+        "test_waiting.py::test_a_delayed_message_wakes_its_receiver",
+        (
+            CLAIM,
+            "    if (k->c->sub.lanes & LANES_DEFERRED)\n        due =",
+            "    if (0)\n        due =",
+        ),
+    ),
+    mutant(
+        "What is too old is handed out",
+        "2",
+        f"{TTL}::test_it_becomes_a_dead_letter[core]",
+        (CLAIM, "    int more = timers_expire(e);", "    int more = 0;"),
+    ),
+    mutant(
+        "A message in flight perishes",
+        "2, 4",
+        f"{TTL}::test_what_is_held_lives_on[core]",
+        (
+            TIMER,
+            "d->message <= c->sub.cursor[lane]) return 0;",
+            "d->message < 0) return 0;",
+        ),
+    ),
+    mutant(
+        "What comes back too late is handed out once more",
+        "2",
+        f"{TTL}::test_what_comes_back_too_late_goes[core-late nack]",
+        (
+            TIMER,
+            "    if (!(c->sub.lanes & LANES_EXPIRY)) return 0;\n",
+            "    if (c->sub.lanes) return 0;\n",
+        ),
+    ),
+    mutant(
+        "A claim with a full step of expiry says that there is nothing",
+        "2",
+        f"{TTL}::test_many_at_once[core]",
+        ("csrc/lead.c", "return op->again && op->result == 0;", "return 0;"),
+    ),
+    mutant(
+        "Two messages of one key are in flight",
+        "6",
+        f"{ORDERED}::test_one_of_a_key_at_a_time[core]",
+        (ORDER, "    return e->storage_error ? -1 : taken != 0;", "    return 0;"),
+    ),
+    mutant(
+        "The next of a key waits for ever",
+        "2, 6",
+        f"{ORDERED}::test_one_of_a_key_at_a_time[core]",
+        (
+            ORDER,
+            "    return statement_do(e, ST_KEY_RELEASE, 0, INTS(c->sub.id, d->key));",
+            "    return 0;",
+        ),
+    ),
+    mutant(
+        "A message that perishes behind another of its key frees the key",
+        "6",
+        f"{ORDERED}::test_a_ttl_frees_the_key[core]",
+        (
+            ORDER,
+            "    int waited_behind = !d->owner && d->due_at_ms < 0;",
+            "    int waited_behind = 0;",
+        ),
+        (
+            STATEMENT,
+            '"where subscription = ?1 and due_at_ms < 0 and message = (\\n"',
+            '"where subscription = ?1 and due_at_ms < 0 and message in (\\n"',
+        ),
+        (
+            STATEMENT,
+            """                       "  order by message\\n"
+                       "  limit 1)",
+""",
+            """                       "  order by message)",
+""",
+        ),
+    ),
+    mutant(
+        "Blocked messages beyond one step are taken for an end",
+        "2",
+        f"{ORDERED}::test_many_behind_one[core]",
+        (
+            FRESH,
+            "more == 0 && looked == most + EMBQ_LOOK_STEP;",
+            "more < 0 && looked;",
+        ),
+    ),
+    mutant(
+        "A wholly ordered queue hands out the next beside the first",
+        "6",
+        f"{ORDERED}::test_the_whole_queue[core]",
+        (CLAIM, "    if (k->c->sub.in_flight) return 0;\n", ""),
+    ),
+    mutant(
+        "A retry of a wholly ordered queue is overtaken",
+        "6",
+        f"{ORDERED}::test_the_whole_queue[core]",
+        (
+            CLAIM,
+            "    if (k->c->sub.waiting) return waiters_claim(k) < 0 ? -1 : 0;\n",
+            "    if (waiters_claim(k) < 0) return -1;\n    if (k->count) return 0;\n",
+        ),
+    ),
+]
