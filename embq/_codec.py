@@ -86,6 +86,7 @@ def encode_fields(
     delay: float | timedelta | None = None,
     at: datetime | None = None,
     ttl: float | timedelta | None = None,
+    dedup_id: str | None = None,
 ) -> bytes:
     """Pack what is sent besides the body; nothing (b"") when nothing is.
 
@@ -95,11 +96,12 @@ def encode_fields(
     text(type, "type")
     text(source, "source")
     text(key, "key")
-    attributes = _attributes(headers, version, correlation_id, reply_to)
+    attributes = _attributes(headers, version, correlation_id, reply_to, dedup_id)
     texts = (type, source, key, attributes)
     try:
-        if (priority, delay, at, ttl) != (None, None, None, None):
-            return _pack((*texts, *encode_times(priority, delay, at, ttl)))
+        if (priority, delay, at, ttl, dedup_id) != (None, None, None, None, None):
+            times = encode_times(priority, delay, at, ttl)
+            return _pack((*texts, *times, dedup_id))
         return _pack(texts) if texts != (None, None, None, None) else b""
     except UnicodeEncodeError as error:
         msg = f"type, source or key is not valid Unicode: {error.reason}"
@@ -111,10 +113,12 @@ def _attributes(
     version: int | str | None,
     correlation_id: str | None,
     reply_to: str | None,
+    dedup_id: str | None,
 ) -> str | None:
     """Write the fields that are seldom given as one JSON object."""
     text(correlation_id, "correlation_id")
     text(reply_to, "reply_to")
+    text(dedup_id, "dedup_id")
     if isinstance(version, bool) or not isinstance(version, int | str | None):
         msg = f"version: {version.__class__.__name__} is neither an int nor a str"
         raise InvalidArgument(msg)
@@ -126,6 +130,7 @@ def _attributes(
         "version": version,
         "correlation_id": correlation_id,
         "reply_to": reply_to,
+        "dedup_id": dedup_id,
     }
     found = {name: value for name, value in found.items() if value is not None}
     if not found:

@@ -17,6 +17,7 @@ _FIELDS = {
     "headers": "headers",
     "correlationId": "correlation_id",
     "replyTo": "reply_to",
+    "dedupId": "dedup_id",
 }
 _ANEW = {"id", "timestamp"}  # a message gets its own when it is sent
 _ANEW_METADATA = {"retryCount", "expiresAt"}

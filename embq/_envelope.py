@@ -7,7 +7,7 @@ from embq._codec import encode_fields
 from embq._outgoing import Outgoing
 from embq._view import Form
 
-_NO_FIELDS = (None,) * 11
+_NO_FIELDS = (None,) * 12
 
 
 class Envelope:
@@ -58,6 +58,7 @@ class Envelope:
             item.delay,
             item.at,
             item.ttl,
+            item.dedup_id,
         )
         body = self._encode(item.data)
         return [body, fields] if fields else body

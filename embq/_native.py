@@ -61,6 +61,7 @@ NACK: int = _lib.EMBQ_NACK
 REJECT: int = _lib.EMBQ_REJECT
 EXTEND: int = _lib.EMBQ_EXTEND
 GIVE_BACK: int = _lib.EMBQ_GIVE_BACK
+DUPLICATE: int = _lib.EMBQ_DUPLICATE  # in the row of a send
 RECEIPT_SIZE: int = _lib.EMBQ_RECEIPT_SIZE
 
 # Looked up once: a claim or a send of a microsecond notices an attribute.

@@ -56,6 +56,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     ttl_ms: int
     expiry_drops: bool
     ordered: int
+    dedup_window_ms: int
 
     @classmethod
     def build(cls, name: str, given: dict[str, Any]) -> Self:
@@ -90,6 +91,9 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             ttl_ms=0 if ttl is None else positive_ms(ttl, "ttl"),
             expiry_drops=_drops(given.get("expiry", "dead_letter")),
             ordered=_order(given.get("ordered", False), given.get("delay", 0.0)),
+            dedup_window_ms=milliseconds(
+                given.get("dedup_window", 300.0), "dedup_window"
+            ),
         )
 
     @classmethod
@@ -115,7 +119,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
 
     def show(self, option: str) -> Any:
         """Return one option as a caller would give it."""
-        if option in ("visibility_timeout", "delay"):
+        if option in ("visibility_timeout", "delay", "dedup_window"):
             return getattr(self, f"{option}_ms") / 1000
         if option == "ttl":
             return self.ttl_ms / 1000 if self.ttl_ms else None

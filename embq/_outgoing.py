@@ -26,6 +26,7 @@ class Outgoing(msgspec.Struct, Generic[T]):
         delay: Seconds until it is handed out. Default: the queue's.
         at: An aware datetime, instead of a delay.
         ttl: Seconds, from when it is due, until it perishes. Default: the queue's.
+        dedup_id: Stored once within the queue's `dedup_window` (SQS).
     """
 
     data: T
@@ -40,6 +41,7 @@ class Outgoing(msgspec.Struct, Generic[T]):
     delay: float | timedelta | None = None
     at: datetime | None = None
     ttl: float | timedelta | None = None
+    dedup_id: str | None = None
 
     @classmethod
     def from_dict(cls, message: Mapping[str, Any]) -> "Outgoing[Any]":

@@ -206,7 +206,7 @@ create table embq_message_{shard}(
   source text,
   key text,
   public_id text,  -- only once it has moved
-  attributes text,  -- JSON: headers, version, correlation_id, reply_to
+  attributes text,  -- JSON: headers, version, correlation_id, reply_to, dedup_id
   history text,  -- JSON: why it is a dead letter
   due_at_ms integer,  -- of one that was sent with a delay
   expires_at_ms integer,

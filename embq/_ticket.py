@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import msgspec
 
-from embq import _handles
+from embq import _handles, _native
 from embq._times import wait_ms
 from embq.errors import Busy, Error
 
@@ -25,6 +25,13 @@ class Sent(msgspec.Struct, eq=False, gc=False):
     _id: str | int  # the row until `id` is asked for: most senders never do
     duplicate: bool = False
     _file: str = ""
+
+    @classmethod
+    def of(cls, row: int, file: str) -> Self:
+        """Tell what C returned."""
+        if row < _native.DUPLICATE:
+            return cls(row, False, file)  # noqa: FBT003
+        return cls(row - _native.DUPLICATE, True, file)  # noqa: FBT003
 
     @property
     def id(self) -> str:
@@ -75,7 +82,7 @@ class Ticket:
                 hint = "it stays staged: wait for it again"
                 msg = "the message was not stored in time"
                 raise Busy(msg, hint)
-            self._sent = Sent(row, False, self._file)  # noqa: FBT003
+            self._sent = Sent.of(row, self._file)
         return self._sent
 
     def done(self) -> bool:
@@ -88,7 +95,7 @@ class Ticket:
             return True
         if row is None:
             return False
-        self._sent = Sent(row, False, self._file)  # noqa: FBT003
+        self._sent = Sent.of(row, self._file)
         return True
 
     def add_done_callback(self, fn: "Callable[[Ticket], Any]") -> None:

@@ -47,6 +47,7 @@ class QueueOptions(TypedDict, total=False):
     ttl: float | timedelta | None
     expiry: Literal["dead_letter", "drop"]
     ordered: Literal[False, "key", "queue"]
+    dedup_window: float | timedelta
 
 
 _FIRST = 1  # the version of a message that says none

@@ -117,6 +117,7 @@ class Broker:
         ttl: float | timedelta | UnsetType | None = UNSET,
         expiry: Literal["dead_letter", "drop"] | UnsetType = UNSET,
         ordered: Literal[False, "key", "queue"] | UnsetType = UNSET,
+        dedup_window: float | timedelta | UnsetType = UNSET,
     ) -> Queue[Any]:
         """Declare a queue, or open the one that is there.
 
@@ -164,6 +165,8 @@ class Broker:
                 one at a time, and those of other keys pass (SQS FIFO: message groups).
                 "queue": all of them so. There, no priority and no delay is taken.
                 Default False.
+            dedup_window: For how many seconds a `dedup_id` is known. Default 300 (SQS);
+                0: none is.
 
         Returns:
             The queue.
@@ -185,6 +188,7 @@ class Broker:
             "ttl": ttl,
             "expiry": expiry,
             "ordered": ordered,
+            "dedup_window": dedup_window,
         }
         given = {key: value for key, value in options.items() if value is not UNSET}
         wanted = Options.build(name, given)
@@ -217,6 +221,7 @@ class Broker:
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         ttl: float | timedelta | None = None,
+        dedup_id: str | None = None,
         timeout: float | timedelta | None = None,
     ) -> Sent:
         """Send one message to a queue by name; see `Queue.send`.
@@ -239,6 +244,7 @@ class Broker:
             delay=delay,
             at=at,
             ttl=ttl,
+            dedup_id=dedup_id,
             timeout=timeout,
         )
 

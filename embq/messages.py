@@ -38,6 +38,7 @@ class _Attributes(msgspec.Struct):
     version: int | str | None = None
     correlation_id: str | None = None
     reply_to: str | None = None
+    dedup_id: str | None = None
 
 
 def _from_file(text: str | None, kind: Any, what: str) -> Any:
@@ -146,6 +147,11 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
     def reply_to(self) -> str | None:
         """Where the sender wants an answer (AMQP)."""
         return self._extras().reply_to
+
+    @property
+    def dedup_id(self) -> str | None:
+        """What named it when it was sent."""
+        return self._extras().dedup_id
 
     @property
     def retry_count(self) -> int:

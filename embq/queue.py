@@ -93,6 +93,7 @@ class Queue(Generic[T]):
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         ttl: float | timedelta | None = None,
+        dedup_id: str | None = None,
         timeout: float | timedelta | None = None,
     ) -> Sent:
         """Send one message, and return when it is stored.
@@ -116,10 +117,14 @@ class Queue(Generic[T]):
             at: An aware datetime, instead of a delay. One that is past: at once.
             ttl: Seconds, from when it is due, until it perishes unless somebody holds
                 it then (RabbitMQ: expiration). Default: the queue's.
+            dedup_id: Names what is sent. Within the queue's `dedup_window` it is stored
+                once, whoever sends it, also when the message is gone by then (SQS:
+                MessageDeduplicationId).
             timeout: Seconds. Default: the broker's `busy_timeout`.
 
         Returns:
-            The id, equal to the one that the receiver sees.
+            The id, equal to the one that the receiver sees; of a duplicate that of the
+            first one.
 
         Raises:
             BodyError: The codec cannot encode the data, or it does not fit the schema.
@@ -141,10 +146,11 @@ class Queue(Generic[T]):
             delay,
             at,
             ttl,
+            dedup_id,
         )
         wait = -1 if timeout is None else limit_ms(timeout)
         row = _native.send(self._handle, self._channel, body, fields, wait)
-        return Sent(row, False, self._file)  # noqa: FBT003
+        return Sent.of(row, self._file)
 
     def send_many(
         self,
@@ -176,7 +182,7 @@ class Queue(Generic[T]):
         wait = -1 if timeout is None else limit_ms(timeout)
         handle, channel, file = self._handle, self._channel, self._file
         rows = _native.send_many(handle, channel, pack(packed), len(packed), wait)
-        return [Sent(row, False, file) for row in rows]  # noqa: FBT003
+        return [Sent.of(row, file) for row in rows]
 
     def send_nowait(
         self,
@@ -193,6 +199,7 @@ class Queue(Generic[T]):
         delay: float | timedelta | None = None,
         at: datetime | None = None,
         ttl: float | timedelta | None = None,
+        dedup_id: str | None = None,
     ) -> Ticket:
         """Stage one message and return at once; it is stored in the background.
 
@@ -209,6 +216,7 @@ class Queue(Generic[T]):
             delay: Seconds until it is handed out.
             at: An aware datetime, instead of a delay.
             ttl: Seconds until it perishes.
+            dedup_id: Stored once within the queue's `dedup_window`.
 
         Returns:
             A ticket to ask or to wait for the outcome. A failure that nobody awaited is
@@ -231,6 +239,7 @@ class Queue(Generic[T]):
             delay,
             at,
             ttl,
+            dedup_id,
         )
         ticket = _handles.send_nowait(self._handle, self._channel, body, fields)
         return Ticket(ticket, self._file, self._owner)

@@ -74,13 +74,14 @@ placings = st.fixed_dictionaries(
         "priority": st.sampled_from([0, 4, 9, "high"]),
         "delay": st.sampled_from([0, 2, 15]),
         "ttl": st.sampled_from([3, 12, 40]),
+        "dedup_id": st.sampled_from(["a", "b", "c"]),
     },
 )
 
 
 def only_ttl(placing: dict[str, Any]) -> dict[str, Any]:
     """Leave what an ordered queue takes, and add a key."""
-    kept = {"ttl": placing["ttl"]} if "ttl" in placing else {}
+    kept = {name: placing[name] for name in ("ttl", "dedup_id") if name in placing}
     return {**kept, "key": f"key {len(placing)}"}
 
 
@@ -278,7 +279,13 @@ class Machine(RuleBasedStateMachine):
             lambda: real.send(self.sent, **fields),
             lambda: model.send(self.sent, **fields),
         )
-        self.ids[got.id] = wanted.id
+        self.remember([got], [wanted])
+
+    def remember(self, got: list[Any], wanted: list[Any]) -> None:
+        """Note ids that belong together; duplicates are the same, with old ids."""
+        for real, model in zip(got, wanted, strict=True):
+            assert real.duplicate == model.duplicate
+            assert self.ids.setdefault(real.id, model.id) == model.id
 
     @rule(process=processes, name=live, placings=st.lists(placings, max_size=9))
     def send_many(
@@ -296,7 +303,7 @@ class Machine(RuleBasedStateMachine):
         got, wanted = self.both(
             lambda: real.send_many(items), lambda: model.send_many(items)
         )
-        self.ids.update(zip([s.id for s in got], [s.id for s in wanted], strict=True))
+        self.remember(got, wanted)
 
     # ---- receiving ----
 

@@ -108,9 +108,22 @@ class ModelQueue:
         for entry in entries:
             times = model_input.times(options, entry.fields, now_ms)
             entry.priority, entry.due_ms, entry.expires_ms = times
-        for entry in entries:
+        return [self._append_one(entry) for entry in entries]
+
+    def _append_one(self, entry: Entry) -> Sent:
+        """Store a message, unless its dedup id is known."""
+        dedup_id, now_ms = entry.fields.get("dedup_id"), self.file.clock.wall_ms
+        if dedup_id is None:
             self.file.append(self.stored, entry)
-        return [Sent(entry.id) for entry in entries]
+            return Sent(entry.id)
+        first, until_ms = self.stored.sent.get(dedup_id, ("", 0))
+        if until_ms > now_ms:
+            self.stored.counts["duplicates"] += 1
+            return Sent(first, duplicate=True)
+        self.file.append(self.stored, entry)
+        window_ms = duration_ms(self.stored.options.dedup_window, "")
+        self.stored.sent[dedup_id] = entry.id, now_ms + window_ms
+        return Sent(entry.id)
 
     def send_nowait(self, data: object, **fields: Any) -> model_input.Ticket:
         return model_input.Ticket(self.send(data, **fields))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STATES = READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
 BLOCKED = "blocked"  # ready, but behind another of its key
 OUTCOMES: tuple[str, ...] = ("sent", "delivered", "redelivered", "acked", "nacked")
-OUTCOMES += ("rejected", "expired", "dead", "dropped")
+OUTCOMES += ("rejected", "expired", "dead", "dropped", "duplicates")
 
 
 @dataclasses.dataclass
@@ -50,6 +50,8 @@ class Stored:
     options: Options
     entries: dict[int, Entry] = dataclasses.field(default_factory=dict)
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    # Of each dedup id: the id of the message, and until when that is remembered.
+    sent: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 
 
 class ModelFile:

@@ -16,7 +16,7 @@ import msgspec
 from embq import Backoff, Sent, errors
 
 HUNDRED_YEARS_MS = 36_525 * 86_400_000
-TEXTS = ("type", "source", "key", "correlation_id", "reply_to")
+TEXTS = ("type", "source", "key", "correlation_id", "reply_to", "dedup_id")
 FIELDS = (*TEXTS, "headers", "version")
 TIMES = ("priority", "delay", "at", "ttl")
 PRIORITIES = {"low": 2, "normal": 4, "high": 7}
@@ -124,6 +124,7 @@ class Options:
     ttl: float | None = None
     expiry: str = "dead_letter"
     ordered: object = False
+    dedup_window: float = 300.0
 
     def check(self, name: str) -> None:
         """Refuse what could never work."""
@@ -135,6 +136,7 @@ class Options:
         at_least_one(self.max_receives, "max_receives")
         at_least_one(self.max_body, "max_body")
         duration_ms(self.delay, "delay")
+        duration_ms(self.dedup_window, "dedup_window")
         if self.ttl is not None:
             positive_ms(self.ttl, "ttl")
         if self.expiry not in ("dead_letter", "drop"):
