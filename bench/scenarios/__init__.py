@@ -1,6 +1,6 @@
 """The aims of embq alone: each module is a topic, each function a scenario."""
 
-from scenarios import backlog, beside, latency, processes, receiving, sending
+from scenarios import backlog, beside, latency, placing, processes, receiving, sending
 
 #: By the name for `--only`, in the order of the report.
 SCENARIOS = {
@@ -19,4 +19,9 @@ SCENARIOS = {
     "backlog": backlog.backlog,
     "processes": processes.processes,
     "ack": latency.ack,
+    "placing": placing.placing,
+    "due": placing.due,
+    "leases": placing.leases,
+    "expiry": placing.expiry,
+    "keys": placing.keys,
 }

@@ -3,6 +3,7 @@
 child.py receive PATH COUNT       stamps of COUNT receives, each blocked, as JSON
 child.py pipe PATH COUNT          the same of lines on stdin
 child.py send PATH SECONDS        begins at a line on stdin; how many, how many Busy
+child.py work PATH                begins at a line on stdin; how many, and when the last
 child.py drain PATH               messages() with ack_nowait until nothing is left
 """
 
@@ -55,6 +56,17 @@ def send(queue, seconds):
     print(json.dumps({"sent": sent, "busy": busy}), flush=True)
 
 
+def work(queue):
+    count, last = 0, 0.0
+    ready()
+    sys.stdin.readline()
+    for message in queue.messages(wait=0.5):
+        message.ack_nowait()
+        count += 1
+        last = time.monotonic()
+    print(json.dumps({"count": count, "last": last}), flush=True)
+
+
 def drain(queue):
     count = 0
     for message in queue.messages(wait=0):
@@ -63,14 +75,20 @@ def drain(queue):
     print(count, flush=True)
 
 
-ROLES = {"receive": receive, "pipe": pipe, "send": send, "drain": drain}
+ROLES = {
+    "receive": receive,
+    "pipe": pipe,
+    "send": send,
+    "work": work,
+    "drain": drain,
+}
 
 
 def main():
     # Its word on SQLite's WAL-reset bug is said by the report.
     logging.getLogger("embq").setLevel(logging.ERROR)
     role, path, *arguments = sys.argv[1:]
-    durability = "normal" if role in ("receive", "pipe") else "full"
+    durability = "normal" if role in ("receive", "pipe", "work") else "full"
     with embq.open(path, durability=durability) as broker:
         queue = broker.queue("bench", codec="raw")
         ROLES[role](queue, *arguments)
