@@ -74,6 +74,48 @@ long long embq_declare(embq_ref broker, const char *name, size_t name_size,
     return call_run(b, op);
 }
 
+int embq_configure(embq_ref broker, long long channel, const char *expected,
+                   size_t expected_size, const char *options, size_t options_size) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    struct op *op = call_begin(b, OP_CONFIGURE, channel, expected_size, options_size,
+                               -1, &code);
+    if (!op) return (int)code;
+    copy(op->bytes, expected, expected_size);
+    copy(op->bytes + expected_size, options, options_size);
+    return (int)call_run(b, op);
+}
+
+/* A call about a queue with one number. */
+static int64_t call_with(embq_ref broker, enum op_kind kind, int64_t channel,
+                         int64_t number) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    struct op *op = call_begin(b, kind, channel, 0, 0, -1, &code);
+    if (!op) return code;
+    op->delay_ms = number;
+    return call_run(b, op);
+}
+
+int embq_pause(embq_ref broker, long long channel, long long until_ms) {
+    if (until_ms < 0 || until_ms > EMBQ_TIME_MAX_MS)
+        return error_set(EMBQ_INVALID_ARGUMENT, "a pause until %lld", until_ms);
+    return (int)call_with(broker, OP_PAUSE, channel, until_ms);
+}
+
+long long embq_purge(embq_ref broker, long long channel) {
+    return call_with(broker, OP_PURGE, channel, 0);
+}
+
+int embq_cancel(embq_ref broker, long long channel, const char *id, size_t id_size) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    struct op *op = call_begin(b, OP_CANCEL, channel, id_size, 0, -1, &code);
+    if (!op) return (int)code;
+    copy(op->bytes, id, id_size);
+    return (int)call_run(b, op);
+}
+
 static struct op *send_begin(struct broker *b, enum op_kind kind, int64_t channel,
                              const char *body, size_t body_size, const char *fields,
                              size_t fields_size, int timeout_ms, int64_t *code) {

@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEAD_LETTER_HOPS 64
-#define OPTIONS_COUNT 14 /* the order of embq/_options.py */
-
 static struct channel *channel_slot(struct engine *e, int64_t id) {
     struct channel **bucket = &e->channels[id & (CHANNEL_BUCKETS - 1)];
     for (struct channel *c = *bucket; c; c = c->next)
@@ -27,51 +24,6 @@ static struct channel *channel_slot(struct engine *e, int64_t id) {
     c->used = -1;
     c->next = *bucket;
     return *bucket = c;
-}
-
-static char *slice_copy(struct slice s) {
-    char *copy = s.data ? malloc(s.size + 1) : NULL;
-    if (copy) {
-        memcpy(copy, s.data, s.size);
-        copy[s.size] = 0;
-    }
-    return copy;
-}
-
-/* One that does not fit is kept as none, and so refused. */
-static void codec_keep(struct options *o, struct slice codec) {
-    int fits = codec.data && codec.size < sizeof o->codec;
-    snprintf(o->codec, sizeof o->codec, "%.*s", fits ? (int)codec.size : 0,
-             fits ? codec.data : "");
-}
-
-/* Keep a text of a row; 0 or -1. */
-static int text_keep(struct engine *e, char **text, struct slice s) {
-    free(*text);
-    *text = slice_copy(s);
-    if (s.data && !*text && !e->storage_error) e->storage_error = SQLITE_NOMEM;
-    return s.data && !*text ? -1 : 0;
-}
-
-static int is_between(int64_t value, int64_t least, int64_t most) {
-    return value >= least && value <= most;
-}
-
-/* Whether they can be obeyed: what Python refuses, a damaged file may hold. */
-static int options_are_sound(const struct options *o) {
-    return o->codec[0] &&
-           is_between(o->visibility_timeout_ms, 1, EMBQ_DURATION_MAX_MS) &&
-           is_between(o->max_receives, 1, INT32_MAX) &&
-           (!o->dead_letter || o->dead_letter[0]) &&
-           is_between(o->retry_first_ms, 0, EMBQ_DURATION_MAX_MS) &&
-           o->retry_factor >= 1 && o->retry_factor <= INT32_MAX &&
-           is_between(o->retry_cap_ms, 0, EMBQ_DURATION_MAX_MS) &&
-           is_between(o->max_body, 1, INT32_MAX) &&
-           is_between(o->delay_ms, 0, EMBQ_DURATION_MAX_MS) &&
-           is_between(o->ttl_ms, 0, EMBQ_DURATION_MAX_MS) &&
-           is_between(o->ordered, ORDERED_NOT, ORDERED_WHOLLY) &&
-           is_between(o->dedup_window_ms, 0, EMBQ_DURATION_MAX_MS) &&
-           (!o->ordered || !o->delay_ms);
 }
 
 static int counters_are_sound(const struct channel *c) {
@@ -112,29 +64,16 @@ static int channel_row_read(struct engine *e, struct channel *c) {
     sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_READ, 0, INTS(c->id));
     int found = statement_step(e, s);
     if (found <= 0) return found;
-    struct options *o = &c->options;
     int64_t shard = sq.column_int64(s, 1);
-    struct slice codec = column_slice(s, 2);
-    int kept = text_keep(e, &c->name, column_slice(s, 0)) +
-               text_keep(e, &o->dead_letter, column_slice(s, 5));
+    int kept = text_keep(e, &c->name, column_slice(s, 0));
     c->shard = (int)(shard & (EMBQ_SHARDS - 1));
-    codec_keep(o, codec);
-    o->visibility_timeout_ms = sq.column_int64(s, 3);
-    o->max_receives = sq.column_int64(s, 4);
-    o->retry_first_ms = sq.column_int64(s, 6);
-    o->retry_factor = sq.column_double(s, 7);
-    o->retry_cap_ms = sq.column_int64(s, 8);
-    o->retry_jitter = (int)sq.column_int64(s, 9);
-    o->max_body = sq.column_int64(s, 10);
-    o->delay_ms = sq.column_int64(s, 11);
-    o->ttl_ms = sq.column_int64(s, 12);
-    o->expiry_drops = (int)sq.column_int64(s, 13);
-    o->ordered = (int)sq.column_int64(s, 14);
-    o->dedup_window_ms = sq.column_int64(s, 15);
+    c->paused_until_ms = sq.column_int64(s, 2);
+    kept += options_from_row(e, s, 3, &c->options);
     sq.reset(s);
     if (kept < 0) return -1;
-    return c->name && shard == c->shard && options_are_sound(o) ? 1
-                                                                : storage_corrupt(e);
+    return c->name && shard == c->shard && options_are_sound(&c->options)
+               ? 1
+               : storage_corrupt(e);
 }
 
 /* Whether the numbers can be what this core wrote. Others must go no further: an id out
@@ -213,24 +152,6 @@ int64_t channel_find(struct engine *e, const char *name, size_t size) {
     return found < 0 ? -1 : id;
 }
 
-static void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
-    struct slice dead = {o->dead_letter, o->dead_letter ? strlen(o->dead_letter) : 0};
-    sq.bind_text(s, index, o->codec, -1, SQLITE_STATIC);
-    sq.bind_int64(s, index + 1, o->visibility_timeout_ms);
-    sq.bind_int64(s, index + 2, o->max_receives);
-    bind_slice(s, index + 3, dead);
-    sq.bind_int64(s, index + 4, o->retry_first_ms);
-    sq.bind_double(s, index + 5, o->retry_factor);
-    sq.bind_int64(s, index + 6, o->retry_cap_ms);
-    sq.bind_int64(s, index + 7, o->retry_jitter);
-    sq.bind_int64(s, index + 8, o->max_body);
-    sq.bind_int64(s, index + 9, o->delay_ms);
-    sq.bind_int64(s, index + 10, o->ttl_ms);
-    sq.bind_int64(s, index + 11, o->expiry_drops);
-    sq.bind_int64(s, index + 12, o->ordered);
-    sq.bind_int64(s, index + 13, o->dedup_window_ms);
-}
-
 int64_t channel_create(struct engine *e, const char *name, size_t size,
                        const struct options *o) {
     int64_t id = statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, -1);
@@ -252,66 +173,6 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
     return id;
 }
 
-/* The caller's options; `o->dead_letter` is malloced. */
-static int options_read(struct slice packed, struct options *o) {
-    struct unpacker u = unpack_from(packed.data, packed.size);
-    if (unpack_array(&u) != OPTIONS_COUNT) u.failed = 1;
-    struct slice codec = unpack_slice(&u);
-    codec_keep(o, codec);
-    o->visibility_timeout_ms = unpack_int(&u);
-    o->max_receives = unpack_int(&u);
-    struct slice dead = unpack_slice(&u);
-    o->dead_letter = slice_copy(dead);
-    o->retry_first_ms = unpack_int(&u);
-    o->retry_factor = unpack_double(&u);
-    o->retry_cap_ms = unpack_int(&u);
-    o->retry_jitter = unpack_int(&u) != 0;
-    o->max_body = unpack_int(&u);
-    o->delay_ms = unpack_int(&u);
-    o->ttl_ms = unpack_int(&u);
-    o->expiry_drops = unpack_int(&u) != 0;
-    o->ordered = (int)unpack_int(&u);
-    o->dedup_window_ms = unpack_int(&u);
-    if (u.failed)
-        return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
-    if (dead.data && !o->dead_letter)
-        return error_set(EMBQ_NO_MEMORY, "no memory for the options of a queue");
-    if (!options_are_sound(o))
-        return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: out of range");
-    return 0;
-}
-
-static void options_pack(const struct options *o, struct packer *p) {
-    pack_array(p, OPTIONS_COUNT);
-    pack_text(p, o->codec, strlen(o->codec));
-    pack_int(p, o->visibility_timeout_ms);
-    pack_int(p, o->max_receives);
-    pack_text(p, o->dead_letter, o->dead_letter ? strlen(o->dead_letter) : 0);
-    pack_int(p, o->retry_first_ms);
-    pack_double(p, o->retry_factor);
-    pack_int(p, o->retry_cap_ms);
-    pack_bool(p, o->retry_jitter);
-    pack_int(p, o->max_body);
-    pack_int(p, o->delay_ms);
-    pack_int(p, o->ttl_ms);
-    pack_bool(p, o->expiry_drops);
-    pack_int(p, o->ordered);
-    pack_int(p, o->dedup_window_ms);
-}
-
-/* Whether dead letters sent to `target` could come back to the queue `name`. */
-static int dead_letters_cycle(struct engine *e, struct slice name, const char *target) {
-    for (int hops = 0; target && hops < DEAD_LETTER_HOPS; hops++) {
-        if (strlen(target) == name.size && !memcmp(target, name.data, name.size))
-            return 1;
-        int64_t id = channel_find(e, target, strlen(target));
-        struct channel *c = id > 0 ? channel_get(e, id) : NULL;
-        if (!c) return 0;
-        target = c->options.dead_letter;
-    }
-    return target != NULL;
-}
-
 int64_t channel_declare(struct engine *e, struct op *op) {
     struct slice packed = {op->bytes + op->size, op->extra_size};
     int64_t id = channel_find(e, op->bytes, op->size);
@@ -320,11 +181,7 @@ int64_t channel_declare(struct engine *e, struct op *op) {
         struct options o = {0};
         struct slice name = {op->bytes, op->size};
         int code = options_read(packed, &o);
-        if (code == 0 && dead_letters_cycle(e, name, o.dead_letter))
-            code = error_set(EMBQ_INVALID_ARGUMENT,
-                             "dead letters of this queue would come back "
-                             "to it, by way of %s",
-                             o.dead_letter);
+        if (code == 0) code = options_check_cycle(e, name, &o);
         id = code < 0 ? code : channel_create(e, op->bytes, op->size, &o);
         free(o.dead_letter);
     }

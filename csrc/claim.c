@@ -184,6 +184,14 @@ static int lanes_claim(struct claim *k) {
     return 0;
 }
 
+/* Nothing, until then. */
+static int64_t claim_paused(struct claim *k) {
+    int64_t wait = min_wait(k->c->paused_until_ms - k->wall_ms, FAR_MS);
+    pack_array_count(&k->op->out, 0, 0);
+    ATOMIC_STORE(&k->op->next_due_us, clock_real_us() + wait * 1000);
+    return 0;
+}
+
 int64_t claim_run(struct engine *e, struct op *op) {
     struct claim k = {.e = e, .op = op, .limit = op->limit};
     op->out.size = op->receipts.size = 0;
@@ -206,6 +214,7 @@ int64_t claim_run(struct engine *e, struct op *op) {
     k.wall_ms = clock_wall_ms();
     k.deadline_ms = k.now_ms + k.c->options.visibility_timeout_ms;
     op->taken_deadline_ms = k.deadline_ms;
+    if (k.wall_ms < k.c->paused_until_ms) return claim_paused(&k);
     if (lanes_claim(&k) < 0) return -1;
     if (op->out.failed || op->receipts.failed) {
         e->storage_error = SQLITE_NOMEM;

@@ -118,6 +118,16 @@ void embq_abandon(void);
  * gets the stored options as such an array. */
 long long embq_declare(embq_ref broker, const char *name, size_t name_size,
                        const char *options, size_t options_size, embq_bytes *stored);
+/* Give a queue other options, if they are still the ones that are `expected`: 1, else 0.
+ * Both arrays as for embq_declare. */
+int embq_configure(embq_ref broker, long long channel, const char *expected,
+                   size_t expected_size, const char *options, size_t options_size);
+/* Hand nothing out until then, ms since 1970; 0: go on. */
+int embq_pause(embq_ref broker, long long channel, long long until_ms);
+/* Remove all that nobody holds; how many. */
+long long embq_purge(embq_ref broker, long long channel);
+/* Remove a message by its public id: 1; 0 when somebody holds it. */
+int embq_cancel(embq_ref broker, long long channel, const char *id, size_t id_size);
 /* Store one message. `fields`: msgpack array [type, source, key, attributes], each nil
  * or str; with more to say followed by [priority, delay_ms, at_ms, ttl_ms], each -1
  * when the queue decides; or nothing (size 0). Returns its row. timeout -1: the

@@ -98,6 +98,10 @@ static int64_t op_execute(struct engine *e, struct op *op) {
     case OP_CLAIM: return claim_run(e, op);
     case OP_SETTLE: return settle_run(e, op);
     case OP_DECLARE: return channel_declare(e, op);
+    case OP_CONFIGURE: return admin_configure(e, op);
+    case OP_PAUSE: return admin_pause(e, op);
+    case OP_PURGE: return admin_purge(e, op);
+    case OP_CANCEL: return admin_cancel(e, op);
     case OP_REGISTER: return owner_register(e);
     case OP_RECOVER: return owner_recover(e, op->channel);
     case OP_CHECKPOINT: return checkpoint_complete(e);
@@ -257,6 +261,7 @@ static int goes_on(const struct op *op) {
     case OP_RECOVER:
     case OP_EXTEND: return op->result > 0;
     case OP_CLAIM: return op->again && op->result == 0;
+    case OP_PURGE: return op->again && op->result >= 0;
     default: return 0;
     }
 }

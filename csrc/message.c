@@ -17,7 +17,11 @@ enum {
     COL_EXPIRES_AT
 };
 
-#define PUBLIC_ID_SIZE 32
+void public_id_write(const struct engine *e, int64_t row,
+                     char made[PUBLIC_ID_SIZE + 1]) {
+    snprintf(made, PUBLIC_ID_SIZE + 1, "%016llx%016llx", (unsigned long long)e->file_id,
+             (unsigned long long)row);
+}
 
 void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
                   struct op *claim) {
@@ -25,8 +29,7 @@ void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d
     char made[PUBLIC_ID_SIZE + 1];
     struct slice id = column_slice(row, COL_PUBLIC_ID);
     if (!id.data) {
-        snprintf(made, sizeof made, "%016llx%016llx", (unsigned long long)e->file_id,
-                 (unsigned long long)d->message);
+        public_id_write(e, d->message, made);
         id = (struct slice){made, PUBLIC_ID_SIZE};
     }
     const int64_t receipt[] = {d->run, d->token, d->message};
@@ -103,8 +106,7 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
         return -1;
     }
     char made[PUBLIC_ID_SIZE + 1];
-    snprintf(made, sizeof made, "%016llx%016llx", (unsigned long long)e->file_id,
-             (unsigned long long)id);
+    public_id_write(e, id, made);
     sq.bind_int64(from, 1, id);
     sq.bind_text(from, 2, c->name, -1, SQLITE_STATIC);
     sq.bind_text(from, 3, b->reason, -1, SQLITE_STATIC);

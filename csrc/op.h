@@ -16,6 +16,10 @@ enum op_kind {
     OP_CLAIM,
     OP_SETTLE,
     OP_DECLARE,
+    OP_CONFIGURE,
+    OP_PAUSE,
+    OP_PURGE,
+    OP_CANCEL,
     OP_BARRIER, /* callers' */
     OP_REGISTER,
     OP_RECOVER,
@@ -64,8 +68,9 @@ struct op {
     char *error; /* of a code; NULL when there was no memory for it */
 
     int verb, flags, limit, count; /* CLAIM, SETTLE */
-    int64_t delay_ms;
-    uint8_t again;          /* CLAIM: in the next group, as this one only made room */
+    int64_t delay_ms;     /* or the time of a PAUSE */
+    int64_t below, total; /* PURGE: of the sequences; removed so far */
+    uint8_t again; /* CLAIM, PURGE: in the next group, as this one did a step */
     uint8_t suspect_due;    /* CLAIM: a suspect waits to be taken alone */
     uint8_t was_parked;     /* CLAIM: it found nothing at least once */
     int64_t next_due_us;    /* CLAIM with nothing found: when something may be due, real

@@ -52,7 +52,7 @@ static const char *const texts[STATEMENTS] = {
     [ST_OWNER_CLEAR] = "delete from embq_owner",
 
     [ST_CHANNEL_READ] =
-        "select name, shard, codec, visibility_timeout_ms,\n"
+        "select name, shard, paused_until_ms, codec, visibility_timeout_ms,\n"
         "       max_receives,\n"
         "       dead_letter, retry_first_ms, retry_factor,\n"
         "       retry_cap_ms,\n"
@@ -73,6 +73,16 @@ static const char *const texts[STATEMENTS] = {
         "  dedup_window_ms, created_at_ms)\n"
         "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,\n"
         "  ?16, ?17, ?18)",
+    [ST_CHANNEL_CONFIGURE] =
+        "update embq_channel\n"
+        "set codec = ?2, visibility_timeout_ms = ?3, max_receives = ?4,\n"
+        "    dead_letter = ?5, retry_first_ms = ?6, retry_factor = ?7,\n"
+        "    retry_cap_ms = ?8, retry_jitter = ?9, max_body = ?10, delay_ms = ?11,\n"
+        "    ttl_ms = ?12, expiry_drops = ?13, ordered = ?14, dedup_window_ms = ?15\n"
+        "where id = ?1",
+    [ST_CHANNEL_PAUSE] = "update embq_channel\n"
+                         "set paused_until_ms = ?2\n"
+                         "where id = ?1",
     [ST_CHANNEL_ALL] = "select id, name\n"
                        "from embq_channel\n"
                        "where kind = 1\n"
@@ -176,6 +186,19 @@ static const char *const texts[STATEMENTS] = {
                          "from embq_message_%d\n"
                          "where id = ?1",
 
+    [ST_MESSAGE_SPAN] = "select count(*), coalesce(max(id), 0),\n"
+                        "       coalesce(sum(length(body)), 0)\n"
+                        "from (select id, body\n"
+                        "      from embq_message_%d\n"
+                        "      where id > ?1 and id <= ?2\n"
+                        "      order by id\n"
+                        "      limit ?3)",
+
+    [ST_MESSAGE_BY_PUBLIC_ID] = "select id\n"
+                                "from embq_message_%d\n"
+                                "where id between ?1 and ?2 and public_id = ?3\n"
+                                "limit 1",
+
     [ST_RUN_INSERT] = "insert into embq_state(" RUN_COLUMNS ")\n"
                       "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_RUN_READ] = "select " RUN_COLUMNS "\n"
@@ -262,6 +285,11 @@ static const char *const texts[STATEMENTS] = {
                             "from embq_delivery\n"
                             "where subscription = ?1 and lane = ?2 and kind = 2\n"
                             "  and due_at_ms < 0 and owner is null",
+    [ST_DELIVERY_WAITING] = "select message\n"
+                            "from embq_delivery\n"
+                            "where subscription = ?1 and owner is null\n"
+                            "  and message & 2199023255551 < ?2\n"
+                            "limit ?3",
     [ST_KEY_TAKEN] = "select 1\n"
                      "from embq_delivery\n"
                      "where subscription = ?1 and key_hash = ?2\n"
@@ -304,6 +332,11 @@ static const char *const texts[STATEMENTS] = {
     [ST_DUE_COUNT] = "select count(*)\n"
                      "from embq_due\n"
                      "where subscription = ?1 and lane = ?2 and due_at_ms > ?3",
+
+    [ST_DUE_ALL] = "select message\n"
+                   "from embq_due\n"
+                   "where subscription = ?1 and message & 2199023255551 < ?2\n"
+                   "limit ?3",
 
     [ST_EXPIRY_INSERT] = "insert or ignore into embq_expiry(expires_at_ms, message)\n"
                          "values (?1, ?2)",

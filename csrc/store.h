@@ -46,6 +46,7 @@ struct channel {
     char *name;
     int shard;
     struct options options;
+    int64_t paused_until_ms; /* wall clock; 0: it is not */
     int64_t next_sequence, sent, sent_bytes;
     int64_t stored_sequence; /* what its row says: a send does not write it */
     struct subscription sub;
@@ -53,6 +54,27 @@ struct channel {
     int dirty;          /* the subscription's row must be written in this group */
     int retries_in_row; /* ours, not the file's: the fairness of this process */
 };
+
+static inline int is_between(int64_t value, int64_t least, int64_t most) {
+    return value >= least && value <= most;
+}
+
+/* ---- options.c ---- */
+
+/* Whether they can be obeyed: what Python refuses, a damaged file may hold. */
+int options_are_sound(const struct options *o);
+/* Of a row of embq_channel, whose first option is at `column`: 0 or -1. */
+int options_from_row(struct engine *e, sqlite3_stmt *s, int column, struct options *o);
+void options_bind(sqlite3_stmt *s, int index, const struct options *o);
+/* The caller's, checked; `o->dead_letter` is malloced. 0 or a code. */
+int options_read(struct slice packed, struct options *o);
+void options_pack(const struct options *o, struct packer *p);
+/* 0, or a code when dead letters of the queue `name` could come back to it. */
+int options_check_cycle(struct engine *e, struct slice name, const struct options *o);
+/* Keep a text of a row; 0 or -1. */
+int text_keep(struct engine *e, char **text, struct slice s);
+
+/* ---- channel.c ---- */
 
 /* The channel as the file has it now; NULL when there is none (or storage failed). */
 struct channel *channel_get(struct engine *e, int64_t id);
@@ -94,6 +116,11 @@ int64_t message_send(struct engine *e, struct op *op);
 int message_validate(const struct op *op, int64_t max_body);
 
 /* ---- message.c ---- */
+
+#define PUBLIC_ID_SIZE 32
+/* The public id of a message that never moved. */
+void public_id_write(const struct engine *e, int64_t row,
+                     char made[PUBLIC_ID_SIZE + 1]);
 
 struct delivered {
     int64_t run, token, message, receive_count;
@@ -229,6 +256,9 @@ int timer_take(struct engine *e, struct channel *c, int64_t at_ms, struct delive
 /* It perishes at that time, unless it is in flight then. */
 int timer_expire_at(struct engine *e, struct channel *c, int64_t at_ms,
                     int64_t message);
+/* One that was never handed out, as a delivery that waits, so that there is one way to
+ * be counted out: 1; 0 when a run holds it; -1. */
+int timer_untaken(struct engine *e, struct channel *c, struct delivery *d);
 /* It is no longer in flight: should it have an expiry, that counts again. */
 int timer_rearm(struct engine *e, struct channel *c, int64_t message);
 /* Let perish what is to, in all channels, EMBQ_EXPIRE_STEP at the most: 1 when some is
@@ -253,6 +283,16 @@ int key_is_taken(struct engine *e, const struct channel *c, int64_t key);
 int key_block(struct engine *e, struct channel *c, struct delivery *d);
 /* It is gone: the next of its key waits no longer. */
 int key_release(struct engine *e, struct channel *c, const struct delivery *d);
+
+/* ---- admin.c: what is done to a queue as a whole ---- */
+
+/* OP_CONFIGURE: 1, or 0 when the options are not those that the caller expects. */
+int64_t admin_configure(struct engine *e, struct op *op);
+int64_t admin_pause(struct engine *e, struct op *op);
+/* OP_PURGE: a step; how many were removed so far. */
+int64_t admin_purge(struct engine *e, struct op *op);
+/* OP_CANCEL: 1, or 0 when it is in flight. */
+int64_t admin_cancel(struct engine *e, struct op *op);
 
 /* ---- claim.c, settle.c ---- */
 

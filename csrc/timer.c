@@ -70,9 +70,7 @@ static int perish(struct engine *e, struct channel *c, struct delivery *d) {
     return delivery_remove(e, c, d);
 }
 
-/* One that was never handed out becomes a delivery first, so that there is one way to
- * be counted out. 1; 0 when a run holds it; -1. */
-static int never_handed_out(struct engine *e, struct channel *c, struct delivery *d) {
+int timer_untaken(struct engine *e, struct channel *c, struct delivery *d) {
     struct times t;
     int lane = message_lane(d->message);
     if (lane != EMBQ_LANE_DEFERRED && d->message <= c->sub.cursor[lane]) return 0;
@@ -92,7 +90,7 @@ static int expire(struct engine *e, int64_t message, int64_t at_ms) {
     int found = delivery_read(e, c, message, &d);
     int held = found > 0 && d.owner;
     if (found == 0) {
-        found = never_handed_out(e, c, &d);
+        found = timer_untaken(e, c, &d);
         held = found == 0;
     }
     if (found < 0) return -1;

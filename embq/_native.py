@@ -196,6 +196,27 @@ def declare(broker: int, name: bytes, options: bytes) -> tuple[int, bytes]:
     return _fetch(_lib.embq_declare, broker, name, len(name), options, len(options))
 
 
+def configure(broker: int, channel: int, expected: bytes, options: bytes) -> bool:
+    """Store other options, unless they are not the expected ones any more: False."""
+    arguments = (expected, len(expected), options, len(options))
+    return _run(_lib.embq_configure, broker, channel, *arguments) == 1
+
+
+def pause(broker: int, channel: int, until_ms: int) -> None:
+    """Hand nothing out until then; 0: go on."""
+    _run(_lib.embq_pause, broker, channel, until_ms)
+
+
+def purge(broker: int, channel: int) -> int:
+    """Remove all that nobody holds; return how many."""
+    return _run(_lib.embq_purge, broker, channel)
+
+
+def cancel(broker: int, channel: int, message: bytes) -> bool:
+    """Remove a message by its public id; False when somebody holds it."""
+    return _run(_lib.embq_cancel, broker, channel, message, len(message)) == 1
+
+
 def send(broker: int, channel: int, body: bytes, fields: bytes, timeout: int) -> int:
     """Store one message; return its row."""
     try:

@@ -19,6 +19,17 @@ _DEAD = ".dead"
 EXPIRIES = ("dead_letter", "drop")
 #: How strictly messages are handed out in the order of sending.
 ORDERS = (False, "key", "queue")
+_CHANGEABLE = {
+    "visibility_timeout",
+    "max_receives",
+    "dead_letter",
+    "retry",
+    "max_body",
+    "delay",
+    "ttl",
+    "expiry",
+    "dedup_window",
+}
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -95,6 +106,28 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
                 given.get("dedup_window", 300.0), "dedup_window"
             ),
         )
+
+    @staticmethod
+    def check_names(given: dict[str, Any]) -> None:
+        """Refuse options that there are not, or that cannot be changed.
+
+        Raises:
+            InvalidArgument: Naming them.
+        """
+        unknown = sorted(set(given) - _CHANGEABLE)
+        if unknown:
+            msg = f"configure: {', '.join(unknown)}: no option, or one that stays"
+            raise InvalidArgument(msg, f"known are {', '.join(sorted(_CHANGEABLE))}")
+
+    def changed(self, name: str, given: dict[str, Any]) -> Self:
+        """Return these options with some others.
+
+        Raises:
+            InvalidArgument: An option could never work.
+        """
+        kept = {option: self.show(option) for option in _CHANGEABLE}
+        stays = {"codec": self.codec, "ordered": self.show("ordered")}
+        return type(self).build(name, {**kept, **stays, **given})
 
     @classmethod
     def decode(cls, packed: bytes) -> Self:

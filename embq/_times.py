@@ -12,6 +12,8 @@ _INT_MAX = 2**31 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _UNSAID = -1  # the queue decides
+#: The end of the year 9999, the last time that a datetime can say.
+TIME_MAX_MS = 253_402_300_799_999
 
 #: Names for priorities; 9 is handed out first.
 PRIORITIES = {"low": 2, "normal": 4, "high": 7}

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 import embq
+from embq import _cli_admin
 from embq.broker import Broker
 from embq.messages import Message
 from embq.queue import Queue
@@ -57,6 +58,10 @@ def cli(context: click.Context, path: str, durability: Any) -> None:
 @click.option("--type", "type_", help="What happened, e.g. order.paid.")
 @click.option("--source", help="Where it happened.")
 @click.option("--key", help="What it is about.")
+@click.option("--priority", help="0 to 9, low, normal or high; 9 goes first.")
+@click.option("--delay", type=float, help="Seconds until it is handed out.")
+@click.option("--ttl", type=float, help="Seconds until it perishes.")
+@click.option("--dedup-id", help="Stored once within the queue's dedup window.")
 @click.pass_obj
 def send(
     broker: Broker,
@@ -68,7 +73,7 @@ def send(
     create: bool,
     type_: str | None,
     source: str | None,
-    key: str | None,
+    **fields: Any,
 ) -> None:
     """Send DATA to QUEUE and print the id.
 
@@ -76,9 +81,11 @@ def send(
     """
     target = _queue(broker, queue, create=create)
     texts = _texts(data, sys.stdin, lines=lines)
+    if (priority := fields["priority"]) and priority.isdigit():
+        fields["priority"] = int(priority)
     items = [
         embq.Outgoing(
-            _parse(target, text, as_json=as_json), type=type_, source=source, key=key
+            _parse(target, text, as_json=as_json), type=type_, source=source, **fields
         )
         for text in texts
     ]
@@ -177,6 +184,9 @@ def _queue(broker: Broker, name: str, *, create: bool = False) -> Queue:
         hint = "`embq send --create` makes it; `embq queues` lists what there is"
         raise embq.NotFound(msg, hint)
     return broker.queue(name)
+
+
+_cli_admin.add_to(cli, _queue)
 
 
 def _texts(data: str | None, stream: TextIO, *, lines: bool) -> Iterator[str]:

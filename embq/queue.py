@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from embq import _handles, _native
+from embq._admin import Administration
 from embq._codec import CODECS, pack
 from embq._envelope import Envelope
 from embq._loop import iterate
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _Claim = Callable[[int, int, int], list[Message[T]]]
 
 
-class Queue(Generic[T]):
+class Queue(Administration, Generic[T]):
     """A queue of a file. Made by `broker.queue(name)`; safe to share between threads.
 
     Opened with a `schema`, it sends and receives what fits that, a `T`, and nothing

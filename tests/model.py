@@ -25,6 +25,7 @@ nothing is "new" in the order of a clock.
 # ruff: noqa: D102, EM101, EM102, PYI034, TRY003  (short is clear here)
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -148,6 +149,8 @@ class ModelQueue:
         """Lease up to `limit` messages; a suspect only alone, as the first choice."""
         self.broker.check_open()
         self.file.notice()
+        if self.file.clock.wall_ms < self.stored.paused_until_ms:
+            return []
         options = self.stored.options
         if options.dead_letter and options.max_receives == 1:
             limit = 1  # a crash must not bury the neighbours
@@ -279,6 +282,48 @@ class ModelQueue:
         """Find the message, unless settled or claimed again; an end leaves it (SQS)."""
         entry = self.stored.entries.get(int.from_bytes(message.receipt[:8]))
         return entry if entry and entry.receipt == message.receipt else None
+
+    def configure(self, **options: Any) -> None:
+        """Change options; not the codec, and not the order."""
+        self.broker.check_open()
+        model_input.changeable(options)
+        wanted = dataclasses.replace(self.stored.options, **options)
+        wanted.check(self.name)
+        self.stored.options = wanted
+
+    def pause(self, until: Any = None) -> None:
+        """Hand out nothing until then."""
+        self.broker.check_open()
+        until_ms = model_input.point_ms(until, "until") if until else 1 << 62
+        self.stored.paused_until_ms = until_ms
+
+    def resume(self) -> None:
+        """Hand out again."""
+        self.broker.check_open()
+        self.stored.paused_until_ms = 0
+
+    def purge(self) -> int:
+        """Remove what nobody holds."""
+        self.broker.check_open()
+        free = [entry for entry in self.stored.entries.values() if not entry.owner]
+        for entry in free:
+            del self.stored.entries[entry.row]
+        self.stored.counts["dropped"] += len(free)
+        return len(free)
+
+    def cancel(self, id: str) -> bool:  # noqa: A002
+        """Remove one that nobody holds."""
+        self.broker.check_open()
+        if not isinstance(id, str):
+            raise errors.InvalidArgument("id: not a str")
+        found = [entry for entry in self.stored.entries.values() if entry.id == id]
+        if not found:
+            raise errors.NotFound("no such message")
+        if found[0].owner:
+            return False
+        del self.stored.entries[found[0].row]
+        self.stored.counts["dropped"] += 1
+        return True
 
     def depth(self) -> int:
         self.broker.check_open()

@@ -50,6 +50,7 @@ class Stored:
     options: Options
     entries: dict[int, Entry] = dataclasses.field(default_factory=dict)
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    paused_until_ms: int = 0
     # Of each dedup id: the id of the message, and until when that is remembered.
     sent: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 

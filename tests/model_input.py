@@ -66,9 +66,7 @@ def times(
         raise errors.InvalidArgument("delay and at")
     due_ms = now_ms + duration_ms(options.delay if delay is None else delay, "delay")
     if at is not None:
-        if not isinstance(at, datetime) or at.tzinfo is None:
-            raise errors.InvalidArgument("at: not an aware datetime")
-        due_ms = -((EPOCH - at) // timedelta(milliseconds=1))
+        due_ms = point_ms(at, "at")
     ttl = options.ttl if ttl is None else ttl
     from_ms = max(due_ms, now_ms)
     expires_ms = None if ttl is None else from_ms + positive_ms(ttl, "ttl")
@@ -76,6 +74,20 @@ def times(
     if options.ordered and (priority != PRIORITIES["normal"] or due_ms > now_ms):
         raise errors.InvalidArgument("an ordered queue takes no priority and no delay")
     return priority, due_ms if due_ms > now_ms else None, expires_ms
+
+
+def point_ms(value: object, what: str) -> int:
+    """Turn a point of time into ms since 1970."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise errors.InvalidArgument(f"{what}: not an aware datetime")
+    return -((EPOCH - value) // timedelta(milliseconds=1))
+
+
+def changeable(options: dict[str, Any]) -> None:
+    """Refuse options that there are not, or that stay what they are."""
+    names = {field.name for field in dataclasses.fields(Options)}
+    if set(options) - (names - {"codec", "ordered"}):
+        raise errors.InvalidArgument("configure: no such option, or it stays")
 
 
 def datetime_of(at_ms: int | None) -> datetime | None:

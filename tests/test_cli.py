@@ -113,3 +113,48 @@ def test_a_broken_ledger_fails(tmp_path: Path) -> None:
     done = run(tmp_path / "unused.db", "demo", str(events))
     assert done.returncode != 0
     assert "balanced" not in done.stdout
+
+
+def test_places_and_times(path: Path) -> None:
+    """Priority, delay, ttl and dedup id of a message are options of `send`."""
+    send = ("send", "q", "--create")
+    assert run(path, *send, "low", "--priority", "2").returncode == 0
+    assert run(path, *send, "high", "--priority", "high").returncode == 0
+    assert run(path, *send, "later", "--delay", "100", "--key", "k").returncode == 0
+    assert run(path, *send, "soon over", "--ttl", "0.001").returncode == 0
+    ids = [run(path, *send, "once", "--dedup-id", "a").stdout for _ in range(2)]
+    assert ids[0] == ids[1] != ""
+    assert run(path, "receive", "q", "--all").stdout == "high\nonce\nlow\n"
+    assert run(path, *send, "x", "--priority", "urgent").returncode == 1
+    stats = json.loads(run(path, "stats", "q", "--json").stdout)
+    assert (stats["delayed"], stats["dead"], stats["duplicates"]) == (1, 1, 1)
+
+
+def test_declare_and_configure(path: Path) -> None:
+    """Options are words of the command line, checked as by the API."""
+    made = run(path, "declare", "q", "max-receives=2", "delay=1.5", "dead_letter=none")
+    assert made.returncode == 0, made.stderr
+    with embq.open(path) as broker:
+        broker.queue("q", max_receives=2, delay=1.5, dead_letter=None)
+    assert run(path, "declare", "q", "delay=2").returncode == 1
+    assert run(path, "configure", "q", "delay=2", "ttl=60").returncode == 0
+    with embq.open(path) as broker:
+        broker.queue("q", max_receives=2, delay=2, ttl=60)
+    assert run(path, "configure", "q", "codec=raw").returncode == 1
+    assert run(path, "configure", "q", "delay").returncode == 2
+    assert run(path, "configure", "q", "delay=soon").returncode == 2
+    assert run(path, "configure", "nobody", "delay=2").returncode == 1
+
+
+def test_pause_purge_and_cancel(queued: Path) -> None:
+    """A queue is stopped, goes on, loses one message, and then all."""
+    assert run(queued, "pause", "jobs").returncode == 0
+    assert run(queued, "receive", "jobs").returncode == 2
+    assert run(queued, "resume", "jobs").returncode == 0
+    assert run(queued, "pause", "jobs", "--seconds", "0.01").returncode == 0
+    sent = run(queued, "send", "jobs", "d", "--delay", "100").stdout.strip()
+    assert run(queued, "cancel", "jobs", sent).returncode == 0
+    assert run(queued, "cancel", "jobs", sent).returncode == 1
+    assert run(queued, "receive", "jobs").stdout == "a\n"
+    assert run(queued, "purge", "jobs", input="n\n").returncode == 1
+    assert run(queued, "purge", "jobs", "--yes").stdout == "2\n"

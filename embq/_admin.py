@@ -1,0 +1,91 @@
+"""`Administration`: what is done to a queue as a whole; part of `Queue`."""
+
+from datetime import datetime
+from typing import Any
+
+from embq import _native
+from embq._options import Options
+from embq._times import TIME_MAX_MS, epoch_ms
+from embq.errors import InvalidArgument
+
+
+class Administration:
+    """The verbs of `Queue` that are about no single delivery."""
+
+    name: str
+    options: Options
+    _handle: int
+    _channel: int
+
+    def configure(self, **options: Any) -> None:
+        """Change options of the queue, for every process.
+
+        What is in the queue keeps the delay and the ttl that it was sent with; all else
+        holds from the next call on, in every process.
+
+        Args:
+            options: Any of those of `broker.queue()` but `codec` and `ordered`, which
+                stay what they are.
+
+        Raises:
+            InvalidArgument: An option makes no sense, or cannot be changed.
+            NotFound: The queue is gone.
+        """
+        Options.check_names(options)
+        while True:
+            name = self.name.encode()
+            _, packed = _native.declare(self._handle, name, b"")
+            wanted = Options.decode(packed).changed(self.name, options)
+            changed = wanted.encode()
+            if _native.configure(self._handle, self._channel, packed, changed):
+                self.options = wanted
+                return  # else another process changed them meanwhile: once more
+
+    def pause(self, until: datetime | None = None) -> None:
+        """Hand out nothing, in any process; sends and settling go on.
+
+        Args:
+            until: An aware datetime. Default: until `resume()`.
+
+        Raises:
+            InvalidArgument: It is no aware datetime.
+        """
+        until_ms = TIME_MAX_MS if until is None else epoch_ms(until, "until")
+        _native.pause(self._handle, self._channel, min(until_ms, TIME_MAX_MS))
+
+    def resume(self) -> None:
+        """Hand out messages again; who waits for some is woken."""
+        _native.pause(self._handle, self._channel, 0)
+
+    def purge(self) -> int:
+        """Remove all messages that nobody holds (RabbitMQ: queue.purge).
+
+        What is in flight stays with its holder. It is done in steps, so that nobody
+        waits long for the file; a process that is killed meanwhile leaves the rest.
+
+        Returns:
+            How many were removed.
+        """
+        return _native.purge(self._handle, self._channel)
+
+    def cancel(self, id: str) -> bool:  # noqa: A002
+        """Remove a message that nobody holds: a delayed one, say.
+
+        Args:
+            id: Of the message, as `send` returned it.
+
+        Returns:
+            False when it is in flight, and so stays with its holder.
+
+        Raises:
+            NotFound: There is no such message in this queue, or not any more.
+        """
+        if not isinstance(id, str):
+            msg = f"id: {type(id).__name__} is not a str"
+            raise InvalidArgument(msg)
+        try:
+            encoded = id.encode()
+        except UnicodeEncodeError as error:
+            msg = "id: not valid Unicode"
+            raise InvalidArgument(msg) from error
+        return _native.cancel(self._handle, self._channel, encoded)
