@@ -9,7 +9,8 @@
 
 #define PURGE_STEP 1024
 
-static struct channel *channel_of(struct engine *e, const struct op *op, int64_t *code) {
+static struct channel *channel_of(struct engine *e, const struct op *op,
+                                  int64_t *code) {
     struct channel *c = channel_get(e, op->channel);
     *code = c                  ? 0
             : e->storage_error ? -1
@@ -22,8 +23,8 @@ static struct channel *channel_of(struct engine *e, const struct op *op, int64_t
 static int is_expected(const struct channel *c, struct slice expected) {
     struct packer p = {0};
     options_pack(&c->options, &p);
-    int same = !p.failed && p.size == expected.size &&
-               !memcmp(p.data, expected.data, p.size);
+    int same =
+        !p.failed && p.size == expected.size && !memcmp(p.data, expected.data, p.size);
     pack_free(&p);
     return same;
 }
@@ -47,11 +48,11 @@ int64_t admin_configure(struct engine *e, struct op *op) {
     struct slice name = {c->name, strlen(c->name)};
     code = options_read(packed, &o);
     if (code == 0) code = options_check_cycle(e, name, &o);
-    if (code == 0 && (o.ordered != c->options.ordered ||
-                      strcmp(o.codec, c->options.codec) != 0))
-        code = error_set(EMBQ_INVALID_ARGUMENT,
-                         "queue %s: its codec and its order stay what they are",
-                         c->name);
+    if (code == 0 &&
+        (o.ordered != c->options.ordered || strcmp(o.codec, c->options.codec) != 0))
+        code =
+            error_set(EMBQ_INVALID_ARGUMENT,
+                      "queue %s: its codec and its order stay what they are", c->name);
     if (code == 0) code = options_write(e, c, &o);
     free(o.dead_letter);
     if (code < 0) return code;
@@ -85,10 +86,10 @@ static int found_ids(struct engine *e, sqlite3_stmt *s, int64_t *ids) {
 
 static int purge_waiting(struct engine *e, struct channel *c, int64_t below) {
     int64_t ids[PURGE_STEP];
-    int count = found_ids(e,
-                          statement_ints(e, ST_DELIVERY_WAITING, 0,
-                                         INTS(c->sub.id, below, PURGE_STEP)),
-                          ids);
+    int count = found_ids(
+        e,
+        statement_ints(e, ST_DELIVERY_WAITING, 0, INTS(c->sub.id, below, PURGE_STEP)),
+        ids);
     for (int i = 0; i < count; i++) {
         struct delivery d;
         int found = delivery_read(e, c, ids[i], &d);
@@ -102,8 +103,7 @@ static int purge_deferred(struct engine *e, struct channel *c, int64_t below) {
     int64_t ids[PURGE_STEP];
     if (!(c->sub.lanes & LANES_DEFERRED)) return 0;
     int count = found_ids(
-        e,
-        statement_ints(e, ST_DUE_ALL, 0, INTS(c->sub.id, below, PURGE_STEP)), ids);
+        e, statement_ints(e, ST_DUE_ALL, 0, INTS(c->sub.id, below, PURGE_STEP)), ids);
     for (int i = 0; i < count; i++) {
         struct delivery d = {.message = ids[i]};
         if (!channel_has_given_out(c, ids[i])) return storage_corrupt(e);
@@ -118,8 +118,8 @@ static int purge_new(struct engine *e, struct channel *c, int lane, int64_t belo
     if (!from) from = message_id(c->id, lane, 0);
     if (from >= to || !(c->sub.lanes >> lane & 1) || lane == EMBQ_LANE_DEFERRED)
         return 0;
-    sqlite3_stmt *s = statement_ints(e, ST_MESSAGE_SPAN, c->shard,
-                                     INTS(from, to, PURGE_STEP));
+    sqlite3_stmt *s =
+        statement_ints(e, ST_MESSAGE_SPAN, c->shard, INTS(from, to, PURGE_STEP));
     if (statement_step(e, s) <= 0) return storage_corrupt(e);
     int64_t count = sq.column_int64(s, 0), last = sq.column_int64(s, 1);
     int64_t bytes = sq.column_int64(s, 2);
@@ -159,9 +159,9 @@ static int64_t row_of_id(struct engine *e, const struct channel *c, struct slice
     int64_t row = (int64_t)strtoull(text + PUBLIC_ID_SIZE / 2, NULL, 16);
     public_id_write(e, row, made);
     if (!strcmp(text, made) && channel_has_given_out(c, row)) return row;
-    sqlite3_stmt *s = statement_ints(
-        e, ST_MESSAGE_BY_PUBLIC_ID, c->shard,
-        INTS(message_id(c->id, 0, 0), message_id(c->id + 1, 0, 0) - 1));
+    sqlite3_stmt *s =
+        statement_ints(e, ST_MESSAGE_BY_PUBLIC_ID, c->shard,
+                       INTS(message_id(c->id, 0, 0), message_id(c->id + 1, 0, 0) - 1));
     if (!s) return -1;
     bind_slice(s, 3, id);
     int found = statement_step(e, s);
@@ -175,10 +175,11 @@ int64_t admin_cancel(struct engine *e, struct op *op) {
     int64_t code;
     struct channel *c = channel_of(e, op, &code);
     if (!c) return code;
-    struct delivery d = {.message = row_of_id(e, c, (struct slice){op->bytes, op->size})};
-    int64_t size = d.message > 0 ? statement_int(e, ST_MESSAGE_SIZE, c->shard,
-                                                 INTS(d.message), -1)
-                                 : -1;
+    struct delivery d = {.message =
+                             row_of_id(e, c, (struct slice){op->bytes, op->size})};
+    int64_t size =
+        d.message > 0 ? statement_int(e, ST_MESSAGE_SIZE, c->shard, INTS(d.message), -1)
+                      : -1;
     if (e->storage_error) return -1;
     if (size < 0)
         return error_set(EMBQ_NOT_FOUND, "queue %s has no such message", c->name);

@@ -78,8 +78,8 @@ int embq_configure(embq_ref broker, long long channel, const char *expected,
                    size_t expected_size, const char *options, size_t options_size) {
     int64_t code;
     struct broker *b = broker_of(broker);
-    struct op *op = call_begin(b, OP_CONFIGURE, channel, expected_size, options_size,
-                               -1, &code);
+    struct op *op =
+        call_begin(b, OP_CONFIGURE, channel, expected_size, options_size, -1, &code);
     if (!op) return (int)code;
     copy(op->bytes, expected, expected_size);
     copy(op->bytes + expected_size, options, options_size);

@@ -118,8 +118,8 @@ void embq_abandon(void);
  * gets the stored options as such an array. */
 long long embq_declare(embq_ref broker, const char *name, size_t name_size,
                        const char *options, size_t options_size, embq_bytes *stored);
-/* Give a queue other options, if they are still the ones that are `expected`: 1, else 0.
- * Both arrays as for embq_declare. */
+/* Give a queue other options, if they are still the ones that are `expected`: 1, else
+ * 0. Both arrays as for embq_declare. */
 int embq_configure(embq_ref broker, long long channel, const char *expected,
                    size_t expected_size, const char *options, size_t options_size);
 /* Hand nothing out until then, ms since 1970; 0: go on. */

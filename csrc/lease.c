@@ -7,19 +7,29 @@ void leases_note(struct engine *e, int64_t deadline_ms) {
         e->next_deadline_ms = deadline_ms;
 }
 
-/* A lease that a row of `which` (subscription, message, ...) names: 1, 0 when there is
- * no row, -1. */
-static int leased_read(struct engine *e, sqlite3_stmt *s, struct channel **c,
+struct leased {
+    int64_t subscription, message;
+};
+
+/* Deliveries that the statement names, `most` at the most; how many, or -1. */
+static int leased_find(struct engine *e, sqlite3_stmt *s, struct leased *found,
+                       int most) {
+    int count = 0, more;
+    while ((more = statement_step(e, s)) > 0) {
+        found[count++] = (struct leased){sq.column_int64(s, 0), sq.column_int64(s, 1)};
+        if (count == most) break;
+    }
+    if (more > 0) sq.reset(s);
+    return more < 0 ? -1 : count;
+}
+
+/* Its row. An index can name what is not there, or is not leased: that would never end.
+ */
+static int leased_read(struct engine *e, const struct leased *l, struct channel **c,
                        struct delivery *d) {
-    int found = statement_step(e, s);
-    if (found <= 0) return found;
-    int64_t subscription = sq.column_int64(s, 0), message = sq.column_int64(s, 1);
-    sq.reset(s);
-    *c = channel_of_subscription(e, subscription);
-    if (*c) found = delivery_read(e, *c, message, d);
-    /* An index can name what is not there, or is not leased: that would never end. */
-    if (!*c || found == 0 || (found > 0 && !d->owner)) return storage_corrupt(e);
-    return found;
+    *c = channel_of_subscription(e, l->subscription);
+    int found = *c ? delivery_read(e, *c, l->message, d) : 0;
+    return found <= 0 || !d->owner ? storage_corrupt(e) : 0;
 }
 
 /* The run whose lease ends first, flushed ones only through the cache: NULL when none.
@@ -54,9 +64,12 @@ int leases_expire(struct engine *e) {
     for (int left = EMBQ_EXPIRE_STEP; left > 0; left--) {
         struct channel *c;
         struct delivery d;
-        int found = leased_read(e, statement(e, ST_DELIVERY_FIRST_LEASED, 0), &c, &d);
+        struct leased first;
+        int found =
+            leased_find(e, statement(e, ST_DELIVERY_FIRST_LEASED, 0), &first, 1);
         if (found < 0) return -1;
         if (found == 0) break;
+        if (leased_read(e, &first, &c, &d) < 0) return -1;
         if (d.deadline_ms > now) {
             if (d.deadline_ms < next) next = d.deadline_ms;
             break;
@@ -87,16 +100,17 @@ static int runs_end(struct engine *e, enum statement which, int64_t owner) {
     return count;
 }
 
-/* The same for rows, which are found by an index each time. */
+/* The same for rows. */
 static int rows_end(struct engine *e, enum statement which, int64_t owner) {
-    int count = 0;
-    for (; count < EMBQ_EXPIRE_STEP; count++) {
+    struct leased found[EMBQ_EXPIRE_STEP];
+    int count =
+        leased_find(e, statement_ints(e, which, 0, INTS(EMBQ_EXPIRE_STEP, owner)),
+                    found, EMBQ_EXPIRE_STEP);
+    for (int i = 0; i < count; i++) {
         struct channel *c;
         struct delivery d;
-        int found = leased_read(e, statement_ints(e, which, 0, INTS(owner)), &c, &d);
-        if (found < 0) return -1;
-        if (found == 0) break;
-        if (delivery_expire(e, c, &d) < 0) return -1;
+        if (leased_read(e, &found[i], &c, &d) < 0 || delivery_expire(e, c, &d) < 0)
+            return -1;
     }
     return count;
 }

@@ -1,5 +1,5 @@
-/* The options of a queue: from a caller, in a row, to a caller; in one order everywhere,
- * that of embq/_options.py. See store.h.
+/* The options of a queue: from a caller, in a row, to a caller; in one order
+ * everywhere, that of embq/_options.py. See store.h.
  */
 #include "store.h"
 

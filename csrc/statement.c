@@ -265,10 +265,11 @@ static const char *const texts[STATEMENTS] = {
                                  "where owner is not null\n"
                                  "order by deadline_ms\n"
                                  "limit 1",
+    /* By going through all that are leased. */
     [ST_DELIVERY_OF_OWNER] = "select subscription, message\n"
                              "from embq_delivery\n"
-                             "where owner = ?1\n"
-                             "limit 1",
+                             "where owner = ?2\n"
+                             "limit ?1",
     [ST_DELIVERY_DELAYED] = "select count(*)\n"
                             "from embq_delivery\n"
                             "where subscription = ?1 and lane = ?2 and kind = ?3\n"
@@ -278,8 +279,8 @@ static const char *const texts[STATEMENTS] = {
                            "where token is not null",
     [ST_DELIVERY_ALL_LEASED] = "select subscription, message\n"
                                "from embq_delivery\n"
-                               "where owner is not null and ?1 = 0\n"
-                               "limit 1",
+                               "where owner is not null and ?2 = 0\n"
+                               "limit ?1",
 
     [ST_DELIVERY_BLOCKED] = "select count(*)\n"
                             "from embq_delivery\n"

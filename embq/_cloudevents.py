@@ -12,7 +12,8 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and
 | `body` of another | "data_base64" |
 | the codec | "datacontenttype"; or the header "ce-datacontenttype" |
 | the header "ce-dataschema" | "dataschema" |
-| `version`, `correlation_id`, `reply_to`, `dedup_id` | extensions "version", "correlationid", "replyto", "dedupid" |
+| `version`, `correlation_id`, `reply_to` | extensions "version", "correlationid", "replyto" |
+| `dedup_id` | not there: it names a sending; what names the event is its id |
 | `priority`, unless it is the default | extension "priority" |
 | `expires_at`; or the header "expirytime" | extension "expirytime" |
 | headers that an extension attribute can carry | extensions of the same name |
@@ -64,7 +65,6 @@ _FIELDS: dict[str, tuple[str, Any]] = {
     "correlationid": ("correlation_id", str),
     "replyto": ("reply_to", str),
     "priority": ("priority", int),
-    "dedupid": ("dedup_id", str),
 }
 _EXPIRY = "expirytime"
 _REST_NAMES = {"headers", "key", "type", "source"} | {f for f, _ in _FIELDS.values()}
@@ -107,13 +107,7 @@ def build(message: "Message[Any]", version: int | str | None) -> dict[str, Any]:
     for name in _KEPT:
         if _is_core(name, left.get(f"ce-{name}")):
             event[name] = left.pop(f"ce-{name}")
-    fields = (
-        version,
-        message.correlation_id,
-        message.reply_to,
-        priority,
-        message.dedup_id,
-    )
+    fields = (version, message.correlation_id, message.reply_to, priority)
     _put_extensions(event, fields, left, rest)
     if (expires_at := message.expires_at) is not None:
         event.setdefault(_EXPIRY, rfc_3339(expires_at))

@@ -17,10 +17,9 @@ _FIELDS = {
     "headers": "headers",
     "correlationId": "correlation_id",
     "replyTo": "reply_to",
-    "dedupId": "dedup_id",
 }
 _ANEW = {"id", "timestamp"}  # a message gets its own when it is sent
-_ANEW_METADATA = {"retryCount", "expiresAt"}
+_ANEW_METADATA = {"retryCount", "expiresAt", "dedupId"}
 
 
 def from_message(message: "Message[Any]") -> dict[str, Any]:
@@ -30,6 +29,8 @@ def from_message(message: "Message[Any]") -> dict[str, Any]:
         value = getattr(message, field)
         if value is not None and (field != "headers" or value):
             metadata[name] = value
+    if message.dedup_id is not None:
+        metadata["dedupId"] = message.dedup_id
     if (expires_at := message.expires_at) is not None:
         metadata["expiresAt"] = rfc_3339(expires_at)
     return {

@@ -48,8 +48,8 @@ class Outgoing(msgspec.Struct, Generic[T]):
         """Make of `Message.to_dict()` a message that can be sent.
 
         It gets an id, a timestamp and a count of its own when it is sent, and lives as
-        long as `ttl` or the queue says: "id", "timestamp", "retryCount" and "expiresAt"
-        are left out here.
+        long as `ttl` or the queue says: "id", "timestamp", "retryCount", "expiresAt"
+        and "dedupId" are left out here.
 
         Args:
             message: "data", and what else `to_dict` gives.

@@ -65,6 +65,7 @@ def cli(context: click.Context, path: str, durability: Any) -> None:
 @click.pass_obj
 def send(
     broker: Broker,
+    /,
     queue: str,
     data: str | None,
     *,

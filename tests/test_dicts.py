@@ -25,7 +25,7 @@ WHOLE: dict[str, Any] = {
     "priority": 7,
 }
 # What counts from the sending, and so is said anew for each.
-ANEW = {"delay", "at", "ttl"}
+ANEW = {"delay", "at", "ttl", "dedup_id"}
 
 
 @pytest.mark.parametrize("fields", [{}, {"key": "k"}, {"headers": {}}, WHOLE])

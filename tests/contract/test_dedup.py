@@ -25,7 +25,9 @@ def test_a_second_send_is_a_duplicate(site: Any) -> None:
 def test_other_ids_and_none(site: Any) -> None:
     """Only equal ids are duplicates; without one nothing is."""
     queue = site.broker.queue("q")
-    queue.send_many(["x", "x", Outgoing("x", dedup_id="a"), Outgoing("x", dedup_id="b")])
+    queue.send_many(
+        ["x", "x", Outgoing("x", dedup_id="a"), Outgoing("x", dedup_id="b")]
+    )
     queue.send("x", dedup_id="")
     assert queue.depth() == 5
     assert queue.send("x", dedup_id="").duplicate
@@ -133,11 +135,11 @@ def test_a_dead_letter_is_no_send(site: Any) -> None:
 
 def test_a_refused_send_leaves_no_trace(site: Any) -> None:
     """What was too large can be sent in a smaller form."""
-    queue = site.broker.queue("q", max_body=10)
+    queue = site.broker.queue("q", max_body=100)
     with pytest.raises(errors.MessageTooLarge):
-        queue.send("x" * 100, dedup_id="a")
+        queue.send("x" * 200, dedup_id="a")
     with pytest.raises(errors.MessageTooLarge):
-        queue.send_many([Outgoing("x", dedup_id="b"), "x" * 100])
+        queue.send_many([Outgoing("x", dedup_id="b"), "x" * 200])
     assert not queue.send("x", dedup_id="a").duplicate
     assert not queue.send("x", dedup_id="b").duplicate
 

@@ -15,11 +15,11 @@ const struct rows rows[ROWS] = {
      {"id", "schema_version", "file_id", "boot_id", "device", "inode",
       "created_at_ms"}},
     {"embq_owner", "rowid", "1", 3, {"slot", "pid", "opened_at_ms"}},
-    {"embq_channel", "rowid", "1", 19,
+    {"embq_channel", "rowid", "1", 20,
      {"id", "kind", "name", "shard", "codec", "visibility_timeout_ms", "max_receives",
       "dead_letter", "retry_first_ms", "retry_factor", "retry_cap_ms", "retry_jitter",
       "max_body", "created_at_ms", "delay_ms", "ttl_ms", "expiry_drops", "ordered",
-      "dedup_window_ms"}},
+      "dedup_window_ms", "paused_until_ms"}},
     /* A subscription, ... */
     {"embq_state", "rowid", "channel is not null", 23,
      {"id", "channel", "name", "next_sequence", "sent", "sent_bytes", "cursor_15",
@@ -60,7 +60,7 @@ const char *const schema_damages[SCHEMA_DAMAGES] = {
     /* Indexes that are not there, or forbid too much. */
     "drop index embq_delivery_waiting",
     "drop index embq_delivery_leased",
-    "drop index embq_delivery_owned",
+    "drop index embq_delivery_key",
     "create unique index u on embq_delivery(lane)",
     "create unique index u on embq_message_0(sent_at_ms)",
     /* Tables that are not there, or are views; some of these have no end. */
@@ -83,14 +83,14 @@ const char *const schema_damages[SCHEMA_DAMAGES] = {
     "delete from embq_meta; insert into embq_meta values (2, 1, 1, '', 0, 0, 0)",
     /* Indexes that hold what they say they do not. */
     "drop index embq_delivery_leased; create index embq_delivery_leased on "
-    "embq_delivery(deadline_ms) where owner is not null or 1; pragma writable_schema = "
-    "on; update sqlite_schema set sql = replace(sql, ' or 1', '') where name = "
-    "'embq_delivery_leased'",
-    "drop index embq_delivery_owned; create index embq_delivery_owned on "
-    "embq_delivery(coalesce(owner, 1)) where owner is not null or 1; pragma "
-    "writable_schema = on; update sqlite_schema set sql = 'create index "
-    "embq_delivery_owned on embq_delivery(owner) where owner is not null' where name = "
-    "'embq_delivery_owned'",
+    "embq_delivery(deadline_ms, owner) where owner is not null or 1; pragma "
+    "writable_schema = on; update sqlite_schema set sql = replace(sql, ' or 1', '') "
+    "where name = 'embq_delivery_leased'",
+    "drop index embq_delivery_leased; create index embq_delivery_leased on "
+    "embq_delivery(deadline_ms, coalesce(owner, 1)) where owner is not null or 1; "
+    "pragma writable_schema = on; update sqlite_schema set sql = 'create index "
+    "embq_delivery_leased on embq_delivery(deadline_ms, owner) where owner is not "
+    "null' where name = 'embq_delivery_leased'",
     "drop index embq_delivery_waiting; create index embq_delivery_waiting on "
     "embq_delivery(subscription, lane, kind, due_at_ms, message) where owner is "
     "null "
