@@ -92,11 +92,16 @@ static int journal_is_there(const char *path) {
 
 static int header_check(int fd, const char *path) {
     char header[HEADER_SIZE];
+    size_t size = 0;
     ssize_t n;
-    AGAIN_IF_INTERRUPTED(n, pread(fd, header, sizeof header, 0));
-    if (n < 0) return open_error(path);
-    if (n == 0) return 0; /* a new file */
-    int known = n == HEADER_SIZE && !memcmp(header, "SQLite format 3", HEADER_SIZE);
+    do { /* a read may bring less than there is */
+        AGAIN_IF_INTERRUPTED(
+            n, pread(fd, header + size, sizeof header - size, (off_t)size));
+        if (n < 0) return open_error(path);
+        size += (size_t)n;
+    } while (n > 0 && size < sizeof header);
+    if (size == 0) return 0; /* a new file */
+    int known = size == HEADER_SIZE && !memcmp(header, "SQLite format 3", HEADER_SIZE);
     if (!known && !journal_is_there(path))
         return error_set(EMBQ_NOT_AN_EMBQ_FILE, "%s: not an SQLite database", path);
     return 0;

@@ -240,3 +240,20 @@ def test_what_is_staged_is_bounded(path: Path) -> None:
         queue.send(body)
         broker.flush()
         assert queue.depth() == len(tickets) + 1
+
+
+def test_configuring_at_once(broker: embq.Broker) -> None:
+    """Two that change different options at once both get their way, each time."""
+    queue = broker.queue("q")
+    start = threading.Barrier(2)
+    options = ("max_receives", "max_body")
+
+    def set_option(name: str, number: int) -> None:
+        start.wait()
+        queue.configure(**{name: number})
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(1, 101):
+            for one in [pool.submit(set_option, name, number) for name in options]:
+                one.result()
+            broker.queue("q", max_receives=number, max_body=number)

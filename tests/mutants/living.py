@@ -205,10 +205,11 @@ MUTANTS = [
         "test_files.py::test_what_is_no_database_stays_as_it_is",
         (
             FILES,
-            "    int known = n == HEADER_SIZE &&",
+            "    if (size == 0) return 0; /* a new file */\n",
             """\
-    if (n < HEADER_SIZE || memcmp(header, "SQLite", 6)) return truncate(path, 0);
-    int known = n == HEADER_SIZE &&""",
+    if (size == 0) return 0;
+    if (memcmp(header, "SQLite", 6)) return truncate(path, 0);
+""",
         ),
     ),
     mutant(

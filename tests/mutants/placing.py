@@ -8,10 +8,12 @@ from __future__ import annotations
 from mutant import mutant
 
 CLAIM, FRESH, TIMER = "csrc/claim.c", "csrc/fresh.c", "csrc/timer.c"
-ORDER, MESSAGE, DELIVERY = "csrc/order.c", "csrc/message.c", "csrc/delivery.c"
+ORDER, SEND, DELIVERY = "csrc/order.c", "csrc/send.c", "csrc/delivery.c"
+ADMIN = "csrc/admin.c"
 STATEMENT = "csrc/statement.c"
 PRIORITY, DELAY = "contract/test_priority.py", "contract/test_delay.py"
 TTL, ORDERED = "contract/test_ttl.py", "contract/test_ordered.py"
+DEDUP, ADMINS = "contract/test_dedup.py", "contract/test_admin.py"
 
 MUTANTS = [
     mutant(
@@ -28,7 +30,7 @@ MUTANTS = [
         "A priority that is new to the queue is not seen by others",
         "2, 6",
         f"{PRIORITY}::test_counters_see_every_priority[core]",
-        (MESSAGE, "        channel_use(c, (int64_t)1 << p->lane);\n", ""),
+        (SEND, "        channel_use(c, (int64_t)1 << p->lane);\n", ""),
     ),
     mutant(
         "A retry is of the default priority",
@@ -168,5 +170,74 @@ MUTANTS = [
             "    if (k->c->sub.waiting) return waiters_claim(k) < 0 ? -1 : 0;\n",
             "    if (waiters_claim(k) < 0) return -1;\n    if (k->count) return 0;\n",
         ),
+    ),
+    mutant(
+        "A dedup id is not noted",
+        "2",
+        f"{DEDUP}::test_a_second_send_is_a_duplicate[core]",
+        (SEND, "    if (id > 0 && dedup.data &&", "    if (id < 0 && dedup.data &&"),
+    ),
+    mutant(
+        "A dedup id is known for ever",
+        "1",
+        f"{DEDUP}::test_the_window[core]",
+        (
+            STATEMENT,
+            '"where scope = ?1 and key = ?2 and expires_at_ms > ?3",',
+            '"where scope = ?1 and key = ?2 and ?3 > 0",',
+        ),
+    ),
+    mutant(
+        "A dedup id of one queue is one of all",
+        "1",
+        f"{DEDUP}::test_queues_are_apart[core]",
+        (
+            "csrc/idempotency.c",
+            "    sq.bind_int64(s, 1, c->id);",
+            "    sq.bind_int64(s, 1, c->id * 0);",
+        ),
+    ),
+    mutant(
+        "A purge ends after its first step",
+        "2",
+        f"{ADMINS}::test_purge_of_many[core]",
+        (ADMIN, "    op->again = count > 0;", "    op->again = 0;"),
+    ),
+    mutant(
+        "A purge takes the bytes for still there",
+        "2",
+        f"{ADMINS}::test_purge[core]",
+        (ADMIN, "    c->sub.removed_bytes += bytes;\n", "    (void)bytes;\n"),
+    ),
+    mutant(
+        "A message in flight is cancelled",
+        "4",
+        f"{ADMINS}::test_cancel_what_is_held[core]",
+        (
+            ADMIN,
+            "    if (found == 0 || d.owner) return 0;\n    return drop",
+            "    c->sub.waiting += found == 0;\n    return drop",
+        ),
+    ),
+    mutant(
+        "A pause holds in this process alone",
+        "7",
+        f"{ADMINS}::test_pause_and_resume[core]",
+        (
+            STATEMENT,
+            '"set paused_until_ms = ?2\\n"',
+            '"set paused_until_ms = 0 * ?2\\n"',
+        ),
+    ),
+    mutant(
+        "Two processes that configure at once overwrite each other",
+        "7",
+        "test_threads.py::test_configuring_at_once",
+        (
+            ADMIN,
+            "    if (!is_expected(c, (struct slice){op->bytes, op->size})) return 0;\n",
+            "    (void)is_expected;\n",
+        ),
+        tries=3,
     ),
 ]
