@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import model
 import pytest
 from clock import ClockFile
+from comparison import CHILD, HERE
 from conftest import DEATH_NOTICED_S
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from machine import CHILD, HERE, Machine
-from model import ModelBroker, ModelMessage
+from machine import Machine
+from model import ModelBroker
 from model_file import BLOCKED, OUTCOMES, STATES, Entry, ModelFile
+from model_message import ModelMessage
 from worker import Worker
 
 if TYPE_CHECKING:
