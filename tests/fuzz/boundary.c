@@ -125,7 +125,7 @@ static const uint8_t kinds[] = {
     CALL_FORGE,         CALL_ACK_NOWAIT,    CALL_READ,          CALL_CONSUMER_OPEN,
     CALL_CONSUMER_NEXT, CALL_CONSUMER_NEXT, CALL_CONSUMER_TAKE, CALL_CONSUMER_CLOSE,
     CALL_FLUSH,         CALL_INTERRUPT,     CALL_RESUME,        CALL_FORK,
-    CALL_MOVE_CLOCKS,
+    CALL_MOVE_CLOCKS,   CALL_ADMIN,
 };
 
 const struct target boundary_target = {"boundary", boundary_prepare, boundary_run,

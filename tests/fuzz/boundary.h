@@ -28,6 +28,7 @@ enum call {
     CALL_RESUME,
     CALL_FORK,
     CALL_MOVE_CLOCKS,
+    CALL_ADMIN,
     CALLS
 };
 

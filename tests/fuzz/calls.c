@@ -242,6 +242,24 @@ static void look(embq_ref b, const struct record *r) {
     embq_bytes_free(&answer);
 }
 
+/* What is done to a queue as a whole. What a purge or a cancel removes was dropped, so
+ * that the totals of other calls hold. */
+static void administer(embq_ref b, struct slice bytes, const struct record *r) {
+    int64_t channel = channel_of(r);
+    struct packer expected = options_of(r), options = options_of(r);
+    switch (r->b % 4) {
+    case 0: checked(embq_pause(b, channel, input_number(r->c, r->v))); break;
+    case 1: checked(embq_purge(b, channel)); break;
+    case 2: checked(embq_cancel(b, channel, bytes.data, bytes.size)); break;
+    default:
+        checked(embq_configure(b, channel, r->c & 1 ? bytes.data : expected.data,
+                               r->c & 1 ? bytes.size : expected.size, options.data,
+                               options.size));
+    }
+    pack_free(&expected);
+    pack_free(&options);
+}
+
 static void consumer_open(int which, const struct record *r) {
     struct consumer_slot *c = &S.consumers[r->b % CONSUMERS];
     int prefetch = r->n & 1 ? r->c % 20 : int_of(r->c, r->v);
@@ -343,6 +361,7 @@ static void calls_of_broker(int which, struct slice bytes, const struct record *
         checked(embq_ack_nowait(b, channel_of(r), receipt_at(r->n)->bytes));
         break;
     case CALL_READ: look(b, r); break;
+    case CALL_ADMIN: administer(b, bytes, r); break;
     case CALL_CONSUMER_OPEN: consumer_open(which, r); break;
     case CALL_FLUSH:
         checked(r->c & 1 ? embq_flush(b, timeout_of(r)) : embq_ping(b, timeout_of(r)));
