@@ -102,7 +102,7 @@ class Comparison(RuleBasedStateMachine):
         self.held: list[Pair] = []
         self.old: list[Pair] = []
         self.buried = 0  # the last row of the dead-letter queue that was compared
-        self.reopenings = self.sent = 0
+        self.reopenings = self.sent = self.jumps = 0
 
     @initialize()
     def declare(self) -> None:

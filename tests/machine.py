@@ -63,12 +63,23 @@ class Machine(Comparison):
         self.sent += 1
         real, model = self.pair_of(process, name)
         fields = {"key": f"key {self.sent % 3}"} if keyed else {}
-        fields |= only_ttl(placing) if name in ORDERED else placing
+        fields |= self.place(name, placing)
         got, wanted = self.both(
             lambda: real.send(self.sent, **fields),
             lambda: model.send(self.sent, **fields),
         )
         self.remember([got], [wanted])
+
+    def place(self, name: str, placing: dict[str, Any]) -> dict[str, Any]:
+        """Give what is sent besides the data.
+
+        After a jump of the wall clock it is open which dedup ids are still known: what
+        was over once may be forgotten. So they are others from then on.
+        """
+        fields = only_ttl(placing) if name in ORDERED else dict(placing)
+        if "dedup_id" in fields:
+            fields["dedup_id"] += f" {self.jumps}"
+        return fields
 
     def remember(self, got: list[Any], wanted: list[Any]) -> None:
         """Note ids that belong together; duplicates are the same, with old ids."""
@@ -82,8 +93,7 @@ class Machine(Comparison):
     ) -> None:
         """Send a batch."""
         self.sent += 1
-        if name in ORDERED:
-            placings = [only_ttl(placing) for placing in placings]
+        placings = [self.place(name, placing) for placing in placings]
         items = [
             Outgoing(f"{self.sent}.{number}", **placing) if placing else str(number)
             for number, placing in enumerate(placings)
@@ -248,6 +258,7 @@ class Machine(Comparison):
     def jump(self, seconds: float) -> None:
         """Set the wall clock wrong, or right again."""
         self.clock.jump(seconds)
+        self.jumps += 1
 
     # ---- process life ----
 
