@@ -6,6 +6,7 @@ be due or perish is so for them alone: who judges the file comes long before tha
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from embq import Outgoing, _native
 
 HOUR = 3600.0
 DAY = 24 * HOUR
+placing = functools.partial(verb, points=80)
 
 
 def own_clock(play: Play) -> ClockFile:
@@ -35,18 +37,6 @@ def keyed(play: Play, words: str) -> None:
 # ---- sending ----
 
 
-@verb(durability="full")
-def send_placed(play: Play) -> None:
-    """Send one by one: with a priority, a delay, a ttl, and with all of them."""
-    play.open()
-    play.arm()
-    for number in (9, 0, 4, 7):
-        play.place(Outgoing(f"p{number}", priority=number))
-        play.place(Outgoing(f"d{number}", priority=number, delay=HOUR))
-        play.place(Outgoing(f"t{number}", priority=number, ttl=HOUR))
-        play.place(Outgoing(f"b{number}", priority=number, delay=HOUR, ttl=DAY))
-
-
 def mixed(
     letter: str, count: int, headers: dict[str, str] | None
 ) -> Iterator[Outgoing[str]]:
@@ -61,21 +51,26 @@ def mixed(
         )
 
 
-@verb()
-def send_mixed(play: Play) -> None:
-    """Send batches of all kinds, over pages and into overflow pages, and plain ones."""
+@placing(durability="full")
+def send_placed(play: Play) -> None:
+    """Send one by one and in batches: with a priority, a delay, a ttl, all, or none."""
     play.open()
     play.arm()
+    for number in (9, 4):
+        play.place(Outgoing(f"p{number}", priority=number))
+        play.place(Outgoing(f"d{number}", priority=number, delay=HOUR))
+        play.place(Outgoing(f"t{number}", priority=number, ttl=HOUR))
+        play.place(Outgoing(f"b{number}", priority=number, delay=HOUR, ttl=DAY))
     play.place(*mixed("m", 12, None))
     play.send(*names(20, letter="s"))
-    play.place(*mixed("x", 24, {"padding": "x" * 3000}))
+    play.place(*mixed("x", 24, {"padding": "x" * 3000}))  # into overflow pages
     play.send("s20")
 
 
 # ---- receiving ----
 
 
-@verb()
+@placing()
 def claim_placed(play: Play) -> None:
     """Claim from several priorities at once; ack, nack and give back some of each."""
     play.open()
@@ -100,7 +95,7 @@ def claim_placed(play: Play) -> None:
     play.ledger.void(number)
 
 
-@verb()
+@placing()
 def claim_due(play: Play) -> None:
     """Claim what was sent with a delay, once it is due, and settle it in all ways."""
     clock = own_clock(play)
@@ -125,8 +120,9 @@ def claim_due(play: Play) -> None:
 # ---- ttl ----
 
 
-def let_perish(play: Play, verb: str) -> None:
-    """Let perish some that were never claimed, some delayed, some nacked, some held."""
+@placing()
+def perish(play: Play) -> None:
+    """What is too old becomes dead letters: new, nacked, and once it is not held."""
     clock = own_clock(play)
     play.open()
     play.place(*(Outgoing(f"t{n}", ttl=HOUR) for n in range(8)))
@@ -136,29 +132,17 @@ def let_perish(play: Play, verb: str) -> None:
     clock.jump(2 * HOUR)
     play.send("s0")
     play.arm()
-    with play.ledger.step(verb, ["t0", *names(4, 4), "p0", "p1", "p2"]):
+    with play.ledger.step("perish", ["t0", *names(4, 4), "p0", "p1", "p2"]):
         play.claim("s0")
     play.settle("ack", "t1")
     play.settle("extend", "t2", 100)
     play.settle("nack later", "t2", 0)  # for who judges, whose clock is behind
-    with play.ledger.step(verb, ["t2"]):
+    with play.ledger.step("perish", ["t2"]):
         assert play.queue.receive() is None
     play.settle("ack", "s0")
 
 
-@verb()
-def perish(play: Play) -> None:
-    """What is too old becomes dead letters."""
-    let_perish(play, "perish")
-
-
-@verb(options={"expiry": "drop"})
-def drop(play: Play) -> None:
-    """What is too old is dropped."""
-    let_perish(play, "drop")
-
-
-@verb()
+@placing()
 def give_back_mortal(play: Play) -> None:
     """Give back and nack what became too old while it was held: it perishes now."""
     clock = own_clock(play)
@@ -184,9 +168,9 @@ def give_back_mortal(play: Play) -> None:
 # ---- order ----
 
 
-@verb(options={"ordered": "key"})
+@placing(options={"ordered": "key"})
 def by_key(play: Play) -> None:
-    """Claim, ack, nack and reject by key, with others of the keys behind."""
+    """Claim, take and settle by key, with others of the keys behind."""
     play.open()
     keyed(play, "a1 a2 b1 a3 b2 c1 c2 b3 a4")
     play.arm()
@@ -207,9 +191,14 @@ def by_key(play: Play) -> None:
     play.ledger.end(number, [next(loop).data])
     loop.close()
     play.ledger.void(number)
+    play.settle("ack", "b2")
+    play.claim("b3", "d2", take=True)
+    keyed(play, "e1 e2 f1")
+    play.claim("e1", "f1", take=True)
+    play.claim("e2", take=True)
 
 
-@verb(options={"ordered": "key", "max_receives": 1})
+@placing(options={"ordered": "key", "max_receives": 1})
 def bury_by_key(play: Play) -> None:
     """Nack after the last delivery: a dead letter, and the next of its key may go."""
     play.open()
@@ -222,20 +211,9 @@ def bury_by_key(play: Play) -> None:
         play.claim(freed)
 
 
-@verb(options={"ordered": "key"})
-def take_by_key(play: Play) -> None:
-    """At most once, by key: each frees the next."""
-    play.open()
-    keyed(play, "a1 a2 b1 a3 b2 c1")
-    play.arm()
-    play.claim("a1", "b1", take=True)
-    play.claim("a2", "a3", take=True)
-    play.claim("b2", "c1", take=True)
-
-
-@verb(options={"ordered": "key", "expiry": "drop"})
+@placing(options={"ordered": "key", "expiry": "drop"})
 def perish_by_key(play: Play) -> None:
-    """The first of a key perishes, or one behind it: then and only then it is free."""
+    """The first of a key is dropped, which frees it; so is one behind it, which not."""
     clock = own_clock(play)
     play.open()
     for word, ttl in (("a1", 1), ("a2", 9), ("b1", 9), ("b2", 1), ("b3", 9)):
@@ -252,7 +230,7 @@ def perish_by_key(play: Play) -> None:
     play.claim("b3")
 
 
-@verb(messages=6, options={"ordered": "queue"})
+@placing(messages=6, options={"ordered": "queue"})
 def one_by_one(play: Play) -> None:
     """A queue that is ordered as a whole: claim, ack, nack, reject, one by one."""
     play.open()
