@@ -120,9 +120,11 @@ class Life:
 
     def place(self) -> None:
         """Send what has a priority, a delay, a ttl, a key."""
+        self.sent += ["p0", "t0"]
         with self.step("send", ["p0"]):
             self.queue().send("p0", priority=9)
-        self.sent.append("p0")
+        with self.step("send", ["t0"]):
+            self.queue().send("t0", priority=8, ttl=LATE_S)
         with self.step("send late", ["d0"]):
             self.queue().send("d0", delay=LATE_S, priority=2)
         with self.step("send", ["m0"]):

@@ -129,12 +129,14 @@ def perish(play: Play) -> None:
     play.place(*(Outgoing(f"p{n}", ttl=HOUR + n, priority=n) for n in range(3)))
     play.claim("t0", "t1", "t2", "t3")
     play.settle("nack", "t0", 0)
+    play.settle("nack", "t1", 0)
+    play.claim("t0")
     clock.jump(2 * HOUR)
     play.send("s0")
     play.arm()
-    with play.ledger.step("perish", ["t0", *names(4, 4), "p0", "p1", "p2"]):
+    with play.ledger.step("perish", ["t1", *names(4, 4), "p0", "p1", "p2"]):
         play.claim("s0")
-    play.settle("ack", "t1")
+    play.settle("ack", "t0")
     play.settle("extend", "t2", 100)
     play.settle("nack later", "t2", 0)  # for who judges, whose clock is behind
     with play.ledger.step("perish", ["t2"]):
