@@ -5,18 +5,22 @@ scheduler has a say in it: the same seed is no promise of the same end.
 """
 
 import os
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from clock import ClockFile
 from rig.chaos import Chaos
 from rig.chaos_steady import FLAT, flat, read_samples
 
 ROUNDS, ROUND_S = 2, 20.0
+CLOCK_MS, PATIENCE_S = 1_000_000, 60.0
 
 
 def test_chaos(tmp_path: Path) -> None:
-    """CASES 18, 19, 28, 30, 31, 50 and 56: none lost, none twice, all counted."""
+    """CASES 18, 19, 28, 30, 31, 50 and 56: none lost, none twice, counted, in order."""
     seed = int(os.environ.get("EMBQ_SEED") or int.from_bytes(os.urandom(4)))
     where = f"EMBQ_SEED={seed}; histories in {tmp_path}"
     chaos = Chaos(tmp_path, seed)
@@ -32,11 +36,13 @@ def test_chaos(tmp_path: Path) -> None:
     floors = {
         "confirmed": 2000,
         "redelivered": 100,
-        "counted unseen": 20,
+        "counted unseen": 5,
         "LeaseLost": 20,
         "expired": 50,
         "deaths": 20,
         "stops": 3,
+        "perished": 50,
+        "deliveries by key": 200,
     }
     calm = {name: numbers[name] for name in floors if numbers[name] < floors[name]}
     assert not calm, f"too calm to prove anything: {calm}\n{where}\n{numbers}"
@@ -58,3 +64,30 @@ def test_what_grows_is_found(grows: str | None) -> None:
             samples[-1][grows] += number // 10 * step
     problems = flat(samples)
     assert [problem.split()[0] for problem in problems] == ([grows] if grows else [])
+
+
+def test_the_clock_is_seen_whole(clock: ClockFile, children: Any) -> None:
+    """What moves the clock shows no other process a time that never was."""
+    child = children.start(
+        """
+        import sys
+        from pathlib import Path
+
+        sys.path.insert(0, sys.argv[2])
+        from clock import ClockFile
+
+        clock = ClockFile(Path(sys.argv[1]), fresh=False)
+        while True:
+            clock.advance(0.005)
+        """,
+        clock.path,
+        Path(__file__).parent,
+    )
+    first = last = clock.boot_ms
+    end = time.monotonic() + PATIENCE_S
+    while last < first + CLOCK_MS:
+        now = clock.boot_ms
+        assert now >= last, f"{now} after {last}"
+        assert time.monotonic() < end, "the clock stands still"
+        last = now
+    child.kill()

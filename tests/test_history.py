@@ -9,7 +9,7 @@ from rig.history_judge import Rules, Verdict, judge
 LEASE_MS = 1000
 COUNTERS = (
     "messages", "sent", "delivered", "redelivered", "acked", "nacked", "rejected",
-    "expired", "dead",
+    "expired", "dead", "dropped",
 )  # fmt: skip
 
 
@@ -37,10 +37,13 @@ class Story:
         self.calls += 1
         return self.add(process, INVOKE, op, self.calls, **fields)
 
-    def send(self, number: int, outcome: str | None = OK, producer: str = "p") -> str:
+    def send(
+        self, number: int, outcome: str | None = OK, producer: str = "p", **marks: Any
+    ) -> str:
         """Send one, with this outcome; None: the call never ended."""
         name = f"{producer}/{number}"
-        call = self.invoke(producer, "send", queue="q", names=[name])
+        told = {"queue": "q", "names": [name], "marks": [marks]}
+        call = self.invoke(producer, "send", **told)
         fields = {"ids": [f"id {name}"]} if outcome == OK else {}
         if outcome:
             self.add(producer, outcome, "send", call, **fields)
@@ -264,11 +267,14 @@ def test_dead_letters(story: Story) -> None:
         story.take("c", "p/2", count)
         story.settle("c", "nack", "p/2", count)
     story.bury("p/2", "max_receives", 3)
+    story.send(3, ttl=1.0)
+    story.bury("p/3", "ttl", 0)
     assert story.kinds() == []
 
 
 @pytest.mark.parametrize(
-    ("reason", "count"), [("rejected", 1), ("max_receives", 2), ("bad luck", 1)]
+    ("reason", "count"),
+    [("rejected", 1), ("max_receives", 2), ("bad luck", 1), ("ttl", 1)],
 )
 def test_a_dead_letter_without_reason(story: Story, reason: str, count: int) -> None:
     """Buried too early, or rejected by nobody."""
@@ -322,6 +328,70 @@ def test_the_order_after_a_loop_was_left(story: Story) -> None:
     assert story.kinds() == []
     story.events = [event for event in story.events if event.op != "leaves"]
     assert story.kinds() == ["order"]
+
+
+def test_the_order_of_each_priority(story: Story) -> None:
+    """Of equal priority, and without a delay, the first sent comes first."""
+    story.send(1)
+    story.send(2, priority=9)
+    story.send(3, priority=9)
+    story.send(4, priority=9, delay=1.0)
+    for number in (2, 4, 3, 1):
+        story.take("c", f"p/{number}")
+    assert story.kinds() == []
+    story.send(5, priority=0)
+    story.send(6, priority=0)
+    story.take("c", "p/6")
+    story.take("c", "p/5")
+    assert story.kinds() == ["order"]
+
+
+def by_key() -> Story:
+    """Begin one of a queue that is ordered by key: two of a; one of b is out."""
+    story = Story(by_key=True)
+    for number, key in ((1, "a"), (2, "a"), (3, "b")):
+        story.send(number, key=key)
+    story.take("b", "p/3")
+    return story
+
+
+@pytest.mark.parametrize("end", ["ack", "reject", "death", "deadline"])
+def test_keys_in_order(end: str) -> None:
+    """The next of a key comes when the one before is settled; other keys pass."""
+    story = by_key()
+    story.take("c", "p/1")
+    if end in ("ack", "reject"):
+        story.settle("c", end, "p/1")
+    elif end == "death":
+        story.add("c", INFO, "dies", 0)
+    else:
+        story.now += LEASE_MS
+    story.take("d", "p/2")
+    assert story.kinds() == []
+
+
+@pytest.mark.parametrize("verb", [None, "nack", "extend"])
+def test_two_of_a_key(verb: str | None) -> None:
+    """The next of a key, while the one before is held or is to come again."""
+    story = by_key()
+    story.take("c", "p/1")
+    if verb:
+        more = {"seconds": 1000} if verb == "extend" else {}
+        story.settle("c", verb, "p/1", **more)
+    story.take("d", "p/2")
+    assert story.kinds() == ["two of a key"]
+
+
+def test_a_key_out_of_order() -> None:
+    """A retry after the next of its key had been out, and a first one too."""
+    story = by_key()
+    story.take("c", "p/1")
+    story.add("c", INFO, "dies", 0)
+    story.take("d", "p/2")
+    story.settle("d", "ack", "p/2")
+    assert story.kinds() == []
+    story.take("d", "p/1", 2)
+    assert story.kinds() == ["order of a key"]
 
 
 def test_at_most_once() -> None:

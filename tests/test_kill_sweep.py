@@ -12,7 +12,6 @@ from rig import verbs
 from rig.court import Court, Stages, spread
 from rig.interpose import Outcome
 
-POINTS = 100  # of a verb, unless --soak
 WHOLE = 3  # runs of a verb that go to their end, to count its calls
 STAGES = 12  # some plays mostly wait
 
@@ -40,7 +39,7 @@ def test_killed_at_every_call(
     whole = [play(tmp_path / f"whole{number}", 0) for number in range(WHOLE)]
     counts = [run.result().get() for _, run in whole]
     count = max(counts) if soak else min(counts)
-    points = spread(count, count if soak else POINTS)
+    points = spread(count, count if soak else verb.points)
     runs = [play(tmp_path / f"{point}", point) for point in points]
     court = Court(
         max_receives=verb.max_receives,

@@ -9,11 +9,12 @@ from mutant import mutant
 
 CLAIM, FRESH, TIMER = "csrc/claim.c", "csrc/fresh.c", "csrc/timer.c"
 ORDER, SEND, DELIVERY = "csrc/order.c", "csrc/send.c", "csrc/delivery.c"
-ADMIN = "csrc/admin.c"
+ADMIN, MESSAGE = "csrc/admin.c", "csrc/message.c"
 STATEMENT = "csrc/statement.c"
 PRIORITY, DELAY = "contract/test_priority.py", "contract/test_delay.py"
 TTL, ORDERED = "contract/test_ttl.py", "contract/test_ordered.py"
 DEDUP, ADMINS = "contract/test_dedup.py", "contract/test_admin.py"
+SWEEP = "test_kill_sweep.py::test_killed_at_every_call"
 
 MUTANTS = [
     mutant(
@@ -239,5 +240,45 @@ MUTANTS = [
             "    (void)is_expected;\n",
         ),
         tries=3,
+    ),
+    mutant(
+        "What became too old while it was claimed ahead never perishes",
+        "2",
+        f"{SWEEP}[give_back_mortal]",
+        (
+            "csrc/settle.c",
+            "        return timer_rearm(e, c, d->message);",
+            "        return 0;",
+        ),
+    ),
+    mutant(
+        "What waits for a time stays behind when its message is gone",
+        "2",
+        f"{SWEEP}[claim_due]",
+        (
+            MESSAGE,
+            "    if (c->sub.lanes & LANES_EXPIRY &&",
+            "    if (first > last &&",
+        ),
+    ),
+    mutant(
+        "After a death the sequences of other lanes are given out again",
+        "1, 6",
+        f"{SWEEP}[send_placed]",
+        (
+            "csrc/channel.c",
+            "        if (!(c->sub.lanes >> lane & 1)) continue;",
+            "        if (lane != EMBQ_LANE_DEFAULT) continue;",
+        ),
+    ),
+    mutant(
+        "A dead letter frees no key",
+        "6",
+        f"{SWEEP}[bury_by_key]",
+        (
+            DELIVERY,
+            "    c->sub.dead++;\n    return delivery_delete(e, c, d);",
+            "    c->sub.dead++;\n    d->key = 0;\n    return delivery_delete(e, c, d);",
+        ),
     ),
 ]

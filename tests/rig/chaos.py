@@ -21,7 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clock import YEAR_MS, ClockFile
-from rig.chaos_roles import BLOCK, LEASE_S, MAX_RECEIVES, ONCE, POISON, QUEUES, kills
+from rig.chaos_roles import (
+    BLOCK,
+    KEYED,
+    LEASE_S,
+    MAX_RECEIVES,
+    ONCE,
+    POISON,
+    QUEUES,
+    kills,
+)
 from rig.history import History
 from rig.history_file import Recorder, read
 from rig.history_judge import Rules, Verdict, judge
@@ -129,6 +138,7 @@ class Chaos:
                 max_receives=MAX_RECEIVES[queue],
                 dead_letter=None if queue == ONCE else f"{queue}.dead",
                 at_most_once=BLOCK if queue == ONCE else 0,
+                by_key=queue == KEYED,
             )
             for queue in QUEUES
         }

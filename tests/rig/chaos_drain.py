@@ -11,15 +11,22 @@ import time
 from pathlib import Path
 
 from clock import ClockFile
-from rig.chaos_roles import LEASE_S, MAX_RECEIVES, ONCE, QUEUES, RETRY, place
+from rig.chaos_roles import KEYED, LEASE_S, MAX_RECEIVES, ONCE, QUEUES, RETRY, delivery
 from rig.history_file import Recorder
+from rig.invariants import broken
 
 import embq
 from embq import _native
 
 PATIENCE_S = 60.0
 BATCH = 500
-EMPTY = ("embq_messages", "embq_state where states is not null", "embq_delivery")
+EMPTY = (
+    "embq_messages",
+    "embq_state where states is not null",
+    "embq_delivery",
+    "embq_due",
+    "embq_expiry",
+)
 LIVE = 2  # this process, and the steady one that rests
 
 
@@ -41,6 +48,7 @@ class Drain:
                 max_receives=MAX_RECEIVES[name],
                 retry=RETRY,
                 dead_letter=None if name == ONCE else f"{name}.dead",
+                ordered="key" if name == KEYED else False,
             )
             self.count(queue)
         for name in self.broker.queues():
@@ -50,11 +58,13 @@ class Drain:
 
     def drain(self) -> None:
         """Receive all that is left, dead letters last; then look at the counters."""
+        check_rules(self.path)
         names = [*QUEUES, *(f"{name}.dead" for name in QUEUES)]
-        there = set(self.broker.queues())
-        queues = [self.broker.queue(name) for name in names if name in there]
-        for queue in queues:
-            self.empty(queue)
+        queues = []
+        for name in names:
+            if name in self.broker.queues():  # what perishes just now makes some
+                queues.append(self.broker.queue(name))
+                self.empty(queues[-1])
         for queue in queues:
             self.count(queue)
         self.bury_owners()
@@ -73,7 +83,7 @@ class Drain:
                 continue
             for message in messages:
                 self.record.handed(call, message)
-            at = [place(message) for message in messages]
+            at = [delivery(message) for message in messages]
             number = self.record.invoke("ack", messages=at)
             if queue.ack_many(messages) != len(messages):
                 sys.exit(f"{queue.name}: a lease was lost with nobody else here")
@@ -108,6 +118,15 @@ class Drain:
             sys.exit(f"integrity_check: {found[:20]}")
         if any(left.values()):
             sys.exit(f"left in an empty file: {left}")
+
+
+def check_rules(path: Path) -> None:
+    """See that the tables agree with each other."""
+    connection = sqlite3.connect(path)
+    found = broken(connection)
+    connection.close()
+    if found:
+        sys.exit("\n".join(found))
 
 
 if __name__ == "__main__":

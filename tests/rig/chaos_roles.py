@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
 from rig.chaos_worker import REFUSED, Session, Work, Worker
 from rig.history import FAIL, OK, UNKNOWN
 
@@ -21,13 +22,17 @@ import embq
 from embq import errors
 
 # Plain: one by one and in batches. Loop: claimed ahead. Once: at most once. Poison:
-# some messages kill who receives them.
-PLAIN, LOOP, ONCE, POISON = QUEUES = "plain", "loop", "once", "poison"
+# some messages kill who receives them. Placed: with priorities, delays, ttl. Keyed:
+# ordered by key.
+PLAIN, LOOP, ONCE, POISON = "plain", "loop", "once", "poison"
+PLACED, KEYED = "placed", "keyed"
+QUEUES = PLAIN, LOOP, ONCE, POISON, PLACED, KEYED
 BLOCK = 10  # of an at-most-once consumer
-LEASE_S = {PLAIN: 1.5, LOOP: 60.0, ONCE: 60.0, POISON: 60.0}
-MAX_RECEIVES = {PLAIN: 1000, LOOP: 1000, ONCE: 1000, POISON: 3}
+LEASE_S = {PLAIN: 1.5, LOOP: 60.0, ONCE: 60.0, POISON: 60.0, PLACED: 1.5, KEYED: 1.5}
+MAX_RECEIVES = {**dict.fromkeys(QUEUES, 1000), POISON: 3}
 RETRY = embq.Backoff(0.05, factor=2, cap=0.5)
-SHARES = 4, 4, 2, 1  # of the queues in what is sent
+SHARES = 4, 4, 2, 1, 3, 3  # of the queues in what is sent
+CONSUMED = {PLAIN: 3, PLACED: 2, KEYED: 2}  # by `consume`, and how often
 BACKLOG = 300  # a producer rests above it
 KILLS = ".kills/"
 
@@ -53,25 +58,52 @@ def produce(
             continue
         chance = rng.random()
         if chance < 0.4:
-            (one,) = sent = names(1)
-            s.call("send", lambda o=one, q=queue: [q.send(o)], queue=name, names=sent)
+            (one,) = sent = place(rng, queue, names(1))
+            told = {"queue": name, **marks(sent)}
+            s.call("send", lambda o=one, q=queue: [q.send(**fields(o))], **told)
         elif chance < 0.7:
-            sent = names(rng.randint(1, 20))
-            s.call(
-                "send", lambda n=sent, q=queue: q.send_many(n), queue=name, names=sent
-            )
+            sent = place(rng, queue, names(rng.randint(1, 20)))
+            told = {"queue": name, **marks(sent)}
+            s.call("send", lambda n=sent, q=queue: q.send_many(n), **told)
         else:
-            stage(s, queue, names(rng.randint(1, 30)))
+            stage(s, queue, place(rng, queue, names(rng.randint(1, 30))))
         time.sleep(rng.expovariate(1 / pause_s))
 
 
-def stage(s: Session, queue: embq.Queue, names: list[str]) -> None:
+Outgoing = embq.Outgoing[str]
+
+
+def place(rng: random.Random, queue: embq.Queue, names: list[str]) -> list[Outgoing]:
+    """Give messages what their queue is there for."""
+    outgoing = [embq.Outgoing(name) for name in names]
+    for one in outgoing:
+        if queue.name == KEYED:  # no two producers share a key
+            one.key = f"{one.data.rpartition('/')[0]}/{rng.choice('abc')}"
+        elif queue.name == PLACED:
+            one.priority = rng.choice([None, None, 0, 5, 9])
+            one.delay = rng.choice([None, None, None, 0.05, 0.5])
+            one.ttl = rng.choice([None, None, None, 0.2, 2.0, 3600.0])
+    return outgoing
+
+
+def fields(one: Outgoing) -> dict[str, Any]:
+    """Give the arguments of `send`."""
+    return {name: value for name, value in asdict(one).items() if value is not None}
+
+
+def marks(outgoing: list[Outgoing]) -> dict[str, Any]:
+    """Say for the history what was sent, and with what else."""
+    rest = [fields(one) for one in outgoing]
+    return {"names": [of.pop("data") for of in rest], "marks": rest}
+
+
+def stage(s: Session, queue: embq.Queue, outgoing: list[Outgoing]) -> None:
     """Send without waiting, each on its own; then look what became of them."""
     tickets = []
-    for name in names:
-        call = s.record.invoke("send", queue=queue.name, names=[name])
+    for one in outgoing:
+        call = s.record.invoke("send", queue=queue.name, **marks([one]))
         try:
-            tickets.append((call, queue.send_nowait(name)))
+            tickets.append((call, queue.send_nowait(**fields(one))))
         except REFUSED as error:
             s.record.write(FAIL, "send", call, error=type(error).__name__)
     for call, ticket in tickets:
@@ -108,10 +140,10 @@ def poison(s: Session, rng: random.Random, producer: str) -> None:
 
 
 def consume(s: Session, rng: random.Random, _name: str) -> None:
-    """Take from the plain queue, one by one and in batches, and settle in all ways."""
-    queue = s.queues[PLAIN]
+    """Take one by one and in batches, from several queues, and settle in all ways."""
     while s.goes_on():
-        call = s.record.invoke("receive", queue=PLAIN)
+        queue = s.queues[rng.choices([*CONSUMED], [*CONSUMED.values()])[0]]
+        call = s.record.invoke("receive", queue=queue.name)
         try:
             count = rng.choice([1, 1, 3, 10])
             taken = queue.receive_many(count) if count > 1 else [queue.receive()]
@@ -129,14 +161,14 @@ def consume(s: Session, rng: random.Random, _name: str) -> None:
                 settle(s, rng, message)
 
 
-def place(message: embq.Message) -> list[Any]:
+def delivery(message: embq.Message) -> list[Any]:
     """Name a delivery in the history."""
     return [message.queue, message.data, message.receive_count]
 
 
 def ack_many(s: Session, queue: embq.Queue, messages: list[embq.Message]) -> None:
     """Ack a batch; when some had lost their lease nobody knows which."""
-    call = s.record.invoke("ack", messages=[place(message) for message in messages])
+    call = s.record.invoke("ack", messages=[delivery(message) for message in messages])
     try:
         whole = queue.ack_many(messages) == len(messages)
         s.record.write(OK if whole else UNKNOWN, "ack", call)
@@ -148,7 +180,7 @@ def ack_many(s: Session, queue: embq.Queue, messages: list[embq.Message]) -> Non
 
 def settle(s: Session, rng: random.Random, message: embq.Message) -> None:
     """Settle one message in one of the ways in which handlers do, or fail to."""
-    at = [place(message)]
+    at = [delivery(message)]
     lease_s = LEASE_S[message.queue.removesuffix(".dead")]
 
     def verb(op: str, act: Callable[[], Any], **fields: Any) -> None:
@@ -219,7 +251,7 @@ def take_ahead(
     for message in loop:
         s.record.handed(call, message)
         if rng.random() < 0.7:
-            staged.append(s.record.invoke("ack", messages=[place(message)]))
+            staged.append(s.record.invoke("ack", messages=[delivery(message)]))
             message.ack_nowait()
         else:
             settle(s, rng, message)
@@ -255,7 +287,7 @@ def consume_poison(s: Session, _rng: random.Random, _name: str) -> None:
             s.record.handed(call, message)
             if kills(message.data):
                 s.die()
-            s.call("ack", message.ack, messages=[place(message)])
+            s.call("ack", message.ack, messages=[delivery(message)])
 
 
 # What a worker does, and in how many threads.

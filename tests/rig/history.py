@@ -58,6 +58,8 @@ class Sending:
     invoked_us: int
     outcome: str = UNKNOWN
     id: str | None = None
+    #: What else was said with it: priority, delay, ttl, key.
+    marks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> tuple[str, int]:
@@ -82,6 +84,12 @@ class Handout:
     auto_ack: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
     settlements: list[Settlement] = field(default_factory=list)
+
+    def end_ms(self, lease_ms: int) -> float:
+        """Say when its lease may have ended, on the boot clock, if by time."""
+        ends = [self.since_boot_ms + lease_ms]
+        ends += [s.invoked_boot_ms + s.seconds * 1000 for s in self.tried("extend")]
+        return min(ends)
 
     def tried(self, *verbs: str) -> list[Settlement]:
         """List what was tried on it and may have happened."""
@@ -172,7 +180,10 @@ class History:
             if event.phase == INVOKE:
                 if (queue, name) in self.sendings:
                     self.problems.append(f"the rig sent {name} twice")
-                self.sendings[queue, name] = Sending(queue, name, event.at_us)
+                sending = Sending(queue, name, event.at_us)
+                if marks := begun.fields.get("marks"):
+                    sending.marks = marks[index]
+                self.sendings[queue, name] = sending
                 continue
             sending = self.sendings[queue, name]
             sending.outcome = event.phase

@@ -4,7 +4,7 @@
                  come again
     leases       a message is held by one; a receipt is good for one delivery
     counts       each hand-out is counted once; dead letters have a reason
-    order        first deliveries come in the order of sending
+    order        what comes, comes in the order of sending: history_order.py
     counters     what the queue says of itself is what was seen
 
 After Jepsen's total-queue checker. A run ends with a drain, so that nothing is still on
@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rig.history import FAIL, OK, UNKNOWN, Handout, History, Settlement
+from rig.history_order import by_key, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,7 @@ class Rules:
     max_receives: int
     dead_letter: str | None = None
     at_most_once: int = 0  # the largest block of an auto_ack consumer; 0: at least once
+    by_key: bool = False  # it is ordered so
 
 
 @dataclass
@@ -58,7 +60,7 @@ def judge(history: History, rules: dict[str, Rules]) -> Verdict:
     whole = {r.dead_letter: Rules(r.lease_ms, 1 << 30) for r in rules.values()}
     whole.pop(None, None)
     known: dict[str, Rules] = {**whole, **rules}  # type: ignore[dict-item]
-    for check in (total_queue, leases, counts, order, counters):
+    for check in (total_queue, leases, counts, order, by_key, counters):
         verdict.problems += check(history, known, verdict.numbers)
     return verdict
 
@@ -164,15 +166,14 @@ def _overlap(
     one: Handout, other: Handout, rule: Rules, left: dict[str, int]
 ) -> Iterator[str]:
     """Handed out again while somebody held it?"""
-    ends = [one.since_boot_ms + rule.lease_ms]
-    ends += [s.invoked_boot_ms + s.seconds * 1000 for s in one.tried("extend")]
+    end_ms = one.end_ms(rule.lease_ms)
     over = (
-        other.boot_ms >= min(ends)
+        other.boot_ms >= end_ms
         or left.get(one.process, other.at_us + 1) <= other.at_us
         or any(s.invoked_us <= other.at_us for s in one.tried("nack"))
     )
     if not over:
-        ahead = min(ends) - other.boot_ms
+        ahead = end_ms - other.boot_ms
         yield (
             f"held by two: {one.queue} {one.name}: delivery {other.count} came "
             f"{ahead} ms before the lease of {one.process} could end"
@@ -253,10 +254,12 @@ def counts(
             if last > rule.max_receives:
                 yield f"counted beyond max_receives: {queue} {name}: {last} times"
         if rule.dead_letter:
-            yield from _reasons(history, queue, rule)
+            yield from _reasons(history, queue, rule, numbers)
 
 
-def _reasons(history: History, queue: str, rule: Rules) -> Iterator[str]:
+def _reasons(
+    history: History, queue: str, rule: Rules, numbers: Counter[str]
+) -> Iterator[str]:
     for name, dead in _by_message(history, rule.dead_letter):
         told = dead[0].history[-1] if dead[0].history else {}
         reason, count = told.get("reason"), told.get("receive_count")
@@ -266,45 +269,17 @@ def _reasons(history: History, queue: str, rule: Rules) -> Iterator[str]:
             yield f"dead letter: {name}: rejected by nobody at delivery {count}"
         if reason == "max_receives" and count != rule.max_receives:
             yield f"dead letter: {name}: max_receives after {count} deliveries"
-        if reason not in ("rejected", "max_receives") or told.get("queue") != queue:
+        if reason == "ttl":
+            numbers["perished"] += 1
+            if "ttl" not in history.sendings[queue, name].marks:
+                yield f"dead letter: {name}: it had no ttl that could be over"
+        if (
+            reason not in ("rejected", "max_receives", "ttl")
+            or told.get("queue") != queue
+        ):
             yield f"dead letter: {name}: its history says {told}"
         if any(h.done("ack") for h in of):
             yield f"dead letter: {name}: was acked, too"
-
-
-# ---- order ----
-
-
-def order(
-    history: History, rules: dict[str, Rules], numbers: Counter[str]
-) -> Iterator[str]:
-    """Judge that first deliveries of one producer come in the order of its sends.
-
-    Two consumers may tell of their messages in another order than they got them, so
-    only this counts: a later message was in hand before an earlier one was even asked
-    for. What was claimed ahead and given back waits among the retries, of which at most
-    seven in a row go before a new message: in a queue with such loops there is an
-    excuse.
-    """
-    firsts: dict[tuple[str, str], list[tuple[int, int, Handout]]] = defaultdict(list)
-    for key, handouts in history.handouts.items():
-        sending = history.sendings.get(key)
-        if sending and handouts[0].count == 1:
-            producer, number = sending.place
-            first = (number, sending.invoked_us, handouts[0])
-            firsts[key[0], producer].append(first)
-    for (queue, _), found in firsts.items():
-        given_back = history.loops_left[queue]
-        found.sort(key=lambda first: first[0], reverse=True)
-        later: Handout | None = None  # of those sent later, the first to be in hand
-        for _number, sent_us, handout in found:
-            numbers["first deliveries in order"] += 1
-            if later and later.at_us < handout.since_us:
-                excuse = any(sent_us <= at_us <= handout.at_us for at_us in given_back)
-                if not excuse:
-                    yield f"order: {queue}: {later.name} before {handout.name}"
-            if later is None or handout.at_us < later.at_us:
-                later = handout
 
 
 # ---- counters ----
@@ -349,15 +324,17 @@ def _counters(
         sent = [s for (of, _), s in history.sendings.items() if of == queue]
         silent = sum(s.outcome != FAIL and s.name not in names for s in sent)
     delivered = sum(ends.values())
+    again = sum(max(0, count - 1) for count in ends.values())  # some only perished
     acked = len(names) - len(buried)
     settled = grown["acked"] + grown["nacked"] + grown["rejected"]
     for what, least, most in (
         ("messages", 0, 0),
         ("sent", len(names), len(names) + silent),
         ("delivered", delivered, delivered + silent),
-        ("redelivered", delivered - len(names), delivered - len(names)),
+        ("redelivered", again, again),
         ("acked", acked, acked + silent),
         ("dead", len(buried), len(buried)),
+        ("dropped", 0, 0),
         ("nacked", done["nack"], tried["nack"]),
         ("rejected", done["reject"], tried["reject"]),
         ("expired", grown["delivered"] - settled, grown["delivered"]),

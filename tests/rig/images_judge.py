@@ -11,16 +11,23 @@ from pathlib import Path
 from random import Random
 
 from images_commits import Commits
-from images_outside import Outside, Row
+from images_outside import IN_LANE, Outside, Row
+from invariants import broken
 
 import embq
 
 MESSAGES = "select queue, row, id, state, data from embq_messages order by row"
+COUNTED = ("messages", "bytes", "in_flight", "delayed", "blocked")
 STATES = """
 select queue, count(*), coalesce(sum(size), 0), sum(state = 'in_flight'),
-  sum(state = 'delayed')
+  sum(state = 'delayed'), sum(state = 'blocked')
 from embq_messages
 group by queue
+"""
+OVER = """
+select id, state <> 'in_flight'
+from embq_messages
+where expires_at_ms < (julianday('now') - 2440587.5) * 86400000
 """
 OLD_RECEIPTS = 3
 
@@ -110,11 +117,10 @@ class Case:
         counted = {row[0]: row[1:] for row in looking.execute(STATES)}
         for (name,) in looking.execute("select name from embq_channel").fetchall():
             stats = self.broker.queue(name).stats()
-            told = tuple(
-                stats[key] for key in ("messages", "bytes", "in_flight", "delayed")
-            )
-            if told != counted.get(name, (0, 0, 0, 0)):
+            told = tuple(stats[key] for key in COUNTED)
+            if told != counted.get(name, (0,) * len(COUNTED)):
                 self._wrong(f"{name}: counters {told}, counted {counted.get(name)}")
+        self.faults += broken(looking)
 
     # ---- what can be done with it ----
 
@@ -131,21 +137,46 @@ class Case:
             self._wrong(f"the receipt of {key} from before the cut was accepted")
 
     def _use(self, looking: sqlite3.Connection) -> None:
+        self._let_perish(looking)
         for name in dict.fromkeys([*self.outside.queues, *self.broker.queues()]):
             queue = self.broker.queue(name)
             self._drain(looking, queue)
             self._send_new(queue)
 
+    def _let_perish(self, looking: sqlite3.Connection) -> None:
+        """What is too old becomes a dead letter by a claim, and nothing else does."""
+        over = dict(looking.execute(OVER).fetchall())  # and whether nobody holds it
+        if not any(over.values()):
+            return
+        if (message := self.broker.queue("sweep").receive()) is not None:
+            self._wrong(f"{message} came from a queue that nobody sent to")
+        before = {row.id: row.queue for row in self.rows}
+        self.rows = [Row(*row) for row in looking.execute(MESSAGES)]
+        after = {row.id: row.queue for row in self.rows}
+        # What a dead process holds may be given back just now, and perish as well.
+        late = {one for one, free in over.items() if free or after.get(one) != "q"}
+        wanted = {one: of + ".dead" * (one in late) for one, of in before.items()}
+        if after != wanted:
+            self._wrong(f"{over} perish, {before} were there, {after} are there")
+
     def _drain(self, looking: sqlite3.Connection, queue: embq.Queue) -> None:
         """All that is there comes, once."""
         there = Counter(row.id for row in self.rows if row.queue == queue.name)
         came: Counter[str] = Counter()
+        latest: dict[str | None, int] = {}
         while messages := queue.receive_many(self.rng.choice([1, 1000]), auto_ack=True):
             came.update(message.id for message in messages)
-        held = "select id from embq_messages where queue = ?"
-        left = Counter(row[0] for row in looking.execute(held, [queue.name]))
-        if left and not self.killed:
-            self._wrong(f"{queue.name}: {len(left)} do not come")
+            for message in messages:
+                sequence = int(message.id, 16) & IN_LANE
+                if message.key and sequence < latest.get(message.key, 0):
+                    self._wrong(f"{queue.name}: {message} came out of order")
+                latest[message.key] = sequence
+        held = "select id, state from embq_messages where queue = ?"
+        rows = looking.execute(held, [queue.name]).fetchall()
+        left = Counter(row[0] for row in rows)
+        stuck = [row for row in rows if row[1] != "delayed"]
+        if stuck and not self.killed:
+            self._wrong(f"{queue.name}: {len(stuck)} do not come")
         if there != came + left:
             gone, more = there - came - left, came + left - there
             self._wrong(f"{queue.name}: {gone} did not come, {more} came over")

@@ -7,7 +7,8 @@
   lost is a suffix of the order of commits. A full confirmation covers all before it.
 - Nothing is there twice, nothing that nobody sent; a batch is there whole or not at
   all; each message has its own content and its own id; of a sender all is in order.
-- A dead letter is in its queue or in the dead-letter queue, never both or none.
+- A dead letter is in its queue or in the dead-letter queue, never both or none; one is
+  made by a nack, a reject, or a ttl that is over.
 - What was handed over at most once by a full broker is gone, and no more than a block
   is gone that was not handed over.
 - After a kill, where nothing is lost, a confirmed ack or reject holds as well.
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 from images_work import payload
 
 NEVER = 1 << 60
+IN_LANE = (1 << 41) - 1  # the sequence in a row's number: it counts over all lanes
 
 
 class Row(NamedTuple):
@@ -62,6 +64,7 @@ class Outside:
     def __init__(self) -> None:
         self.messages: dict[str, Sending] = {}
         self.inserts: dict[int, Sending] = {}  # the application's
+        self.mortal: set[str] = set()  # their ttl may be over
         self.queues: list[str] = []
         #: By queue: how many at most are out of the file and not yet handed over.
         self.blocks: dict[str, int] = {}
@@ -80,6 +83,8 @@ class Outside:
                     self.messages[key] = Sending(queue, mode, at, tuple(keys))
             case ["sent", ticket, ids]:
                 self._confirm(at, self.messages[ticket].batch, ids)
+            case ["mortal", keys]:
+                self.mortal.update(keys)
             case ["app", number]:
                 self.inserts[number] = Sending("app", "full", at, ())
             case ["apped", number]:
@@ -148,7 +153,7 @@ class Outside:
             dead = row.queue == f"{one.queue}.dead"
             if row.queue != one.queue and not dead:
                 yield f"{key} is in {row.queue}, and was sent to {one.queue}"
-            if dead and not one.verbs & {"reject", "nack"}:
+            if dead and not one.verbs & {"reject", "nack"} and key not in self.mortal:
                 yield f"{key} is a dead letter that nobody made"
             if one.id not in (None, row.id):
                 yield f"{key} has the id {row.id}, and had {one.id}"
@@ -194,15 +199,15 @@ class Outside:
         return self.messages[batch[0]].queue not in self.blocks
 
     def _disorder(self, rows: list[Row]) -> Iterator[str]:
-        """In a queue the rows of what is confirmed stand in the order of sending."""
+        """In a queue the sequences of what is confirmed are in the order of sending."""
         by_queue: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for row in rows:
             key = json.loads(row.data)["k"]
             one = self.messages.get(key)
             if one and row.queue == one.queue:
-                by_queue[row.queue].append((row.row, key))
+                by_queue[row.queue].append((row.row & IN_LANE, key))
         for queue, found in by_queue.items():
-            latest = 0  # the last begin among those with lower rows
+            latest = 0  # the last begin among those with lower sequences
             for _, key in sorted(found):
                 one = self.messages[key]
                 latest = max(latest, one.begun)

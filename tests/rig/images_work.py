@@ -8,6 +8,7 @@ Words, as JSON lists, each said before or after the call that it is about:
     taken MODE QUEUE KEY ID           handed over, removed before
     got QUEUE KEY ID RECEIPT          handed over, held
     ack|nack|reject KEY               begins; done VERB KEY: it has returned
+    mortal KEYS                       any claim may let them perish from now on
     app N                             an insert of the application's begins; apped N
 """
 
@@ -33,6 +34,7 @@ import embq
 SIZES = (20, 20, 100, 100, 300, 1000, 5000)
 BIG = 40_000
 PATIENCE_S = 20.0
+SOON_S, FAR_S = 0.005, 10_000.0
 
 
 def payload(key: str) -> dict[str, str]:
@@ -97,6 +99,15 @@ class Run:
         else:
             sent = queue.send_many([payload(key) for key in keys])
         self.say("sent", keys[0], [one.id for one in sent])
+
+    def place(self, queue: embq.Queue, **placed: dict[str, Any]) -> None:
+        """Send by key what has more fields than data: one, or several as a batch."""
+        keys = list(placed)
+        mortal = [key for key in keys if placed[key].get("ttl", FAR_S) < FAR_S]
+        self.say("mortal", mortal)
+        self.say("send", keys[0], self.mode(queue), queue.name, keys)
+        outgoing = [embq.Outgoing(payload(key), **placed[key]) for key in keys]
+        self.say("sent", keys[0], [one.id for one in queue.send_many(outgoing)])
 
     def stage(self, queue: embq.Queue, *keys: str) -> None:
         """Send without waiting, then wait for each."""
@@ -198,9 +209,37 @@ def staging(run: Run, mode: str, name: str, count: int) -> None:
         run.stage(queue, *(f"{name}{i}.{n}" for n in range(4)))
 
 
-def handling(run: Run, mode: str, count: int) -> None:
-    """Receive and settle so many times, or until nothing comes."""
+def placing(run: Run, mode: str, name: str, count: int) -> None:
+    """Send with priorities, delays and ttl, alone and in batches with plain ones."""
     queue = run.queue(mode, "q")
+    kinds: list[dict[str, Any]] = [
+        {"priority": 9},
+        {"delay": SOON_S},
+        {},
+        {"ttl": SOON_S, "priority": 1},
+        {"delay": FAR_S, "priority": 7},
+        {"ttl": FAR_S},
+        {"delay": SOON_S, "ttl": FAR_S},
+    ]
+    for i in range(count):
+        some = run.rng.sample(kinds, 1 if i % 3 else 5)
+        run.place(queue, **{f"{name}{i}.{n}": kind for n, kind in enumerate(some)})
+        if i % 5 == 4:
+            run.send(queue, *(f"{name}{i}p{n}" for n in range(20)))
+
+
+def keying(run: Run, mode: str, name: str, count: int) -> None:
+    """Send with keys, to a queue that is ordered by them."""
+    queue = run.queue(mode, "keyed")
+    for i in range(count):
+        keys = run.rng.choices("abcd", k=1 if i % 2 else 4)
+        placed = {f"{name}{i}.{n}": {"key": key} for n, key in enumerate(keys)}
+        run.place(queue, **placed)
+
+
+def handling(run: Run, mode: str, count: int, of: str = "q") -> None:
+    """Receive and settle so many times, or until nothing comes."""
+    queue = run.queue(mode, of)
     for i in range(count):
         if i % 4 == 3:
             for message in queue.receive_many(3):

@@ -12,6 +12,8 @@ from images_work import (
     Run,
     handling,
     inserting,
+    keying,
+    placing,
     sending,
     staging,
     taking,
@@ -52,6 +54,12 @@ def base_backlog(run: Run) -> None:
     for i in range(22):
         run.send(queue, *(f"B{i}.{n}" for n in range(10)))
     run.close()
+
+
+def base_keyed(run: Run) -> None:
+    """The same, with a queue that is ordered by key."""
+    run.queue("normal", "keyed", max_receives=2, ordered="key")
+    base_queues(run)
 
 
 def full(run: Run) -> None:
@@ -208,6 +216,18 @@ def reboot(run: Run) -> None:
     taking(run, "normal", 2)
 
 
+def placed(run: Run) -> None:
+    """Priorities, delays, ttl and keys, at full and at normal."""
+    run.together(
+        lambda: placing(run, "full", "f", 12),
+        lambda: placing(run, "normal", "n", 24),
+        lambda: keying(run, "normal", "k", 24),
+        lambda: keying(run, "full", "g", 8),
+        lambda: handling(run, "normal", 40),
+        lambda: handling(run, "normal", 30, of="keyed"),
+    )
+
+
 def fresh(run: Run) -> None:
     """A queue is declared, and used at normal."""
     sending(run, "normal", "n", 6)
@@ -239,4 +259,5 @@ WORKLOADS = {
     "vacuum": Workload(vacuum, base_backlog, share=3),
     "reboot": Workload(reboot, share=2, reboots=True),
     "fresh": Workload(fresh, share=2),
+    "placed": Workload(placed, base_keyed),
 }

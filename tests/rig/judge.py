@@ -17,7 +17,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rig.ledger import DEAD, EACH, GONE, LATE, NONE, PREFIX, QUEUE, Account, State, Step
+from rig.invariants import broken
+from rig.ledger import (
+    DEAD,
+    DROPPED,
+    EACH,
+    GONE,
+    LATE,
+    NONE,
+    PERISHED,
+    PREFIX,
+    QUEUE,
+    WHOLE,
+    Account,
+    State,
+    Step,
+    queue_of,
+)
 
 import embq
 
@@ -34,9 +50,11 @@ OURS = """
     where tbl_name like 'embq%' or tbl_name like '_sqlite_migrations%'
 """
 COUNTERS = (
-    "messages", "ready", "delayed", "in_flight", "sent", "delivered", "redelivered",
-    "acked", "nacked", "rejected", "expired", "dead",
+    "messages", "ready", "delayed", "blocked", "in_flight", "sent", "delivered",
+    "redelivered", "acked", "nacked", "rejected", "expired", "dead", "dropped",
 )  # fmt: skip
+# Of a public id: the sequence, which counts over all lanes of a queue.
+IN_LANE = (1 << 41) - 1
 
 
 def make_application(path: Path) -> None:
@@ -102,7 +120,7 @@ class Judge:
     def __init__(self, folder: Path, *, application: bool, max_receives: int) -> None:
         self.account = Account(folder / "ledger")
         self.application, self.max_receives = application, max_receives
-        self.rows: set[int] = set()  # of messages that are there
+        self.sequence_by_name: dict[str, int] = {}
         self.broker = embq.open(folder / "test.db", durability="normal")
         self.sql = sqlite3.connect(folder / "test.db", isolation_level=None)
 
@@ -126,19 +144,24 @@ class Judge:
 
     def check(self) -> None:
         """Compare everything, and leave the file empty."""
-        states = self.check_messages()
+        states: dict[str, dict[str, list[State]]] = {}  # by queue and name
+        for name, fitting in self.check_messages().items():
+            states.setdefault(queue_of(name), {})[name] = fitting
         queues = self.broker.queues()
         for name in queues:
             self.check_counters(name)
-        assert "q" in queues or not states, states
-        if "q" in queues:
-            self.check_totals(states)
         for name, confirmed in self.account.queues.items():
             assert not confirmed or name in queues, f"{name} was declared"
         self.check_tables()
-        for name, place in (("q", QUEUE), ("q.dead", DEAD)):
-            if name in queues:
-                self.drain(name, self.wanted(states, place))
+        for name in {"q": None, **states}:
+            found = states.get(name, {})
+            if name not in queues:
+                assert all(fitting[0][0] == NONE for fitting in found.values()), found
+                continue
+            self.check_totals(name, found)
+            self.drain(name, self.wanted(found, QUEUE))
+            if f"{name}.dead" in self.broker.queues():
+                self.drain(f"{name}.dead", self.wanted(found, DEAD))
         self.check_ids()
         verdict = self.ask("pragma integrity_check")
         assert verdict == [("ok",)], verdict
@@ -153,20 +176,23 @@ class Judge:
         ):
             name = name_of(json.loads(data))
             assert name not in found, f"{name} is there twice"
-            assert state in ("ready", "delayed"), f"{name} is {state}"
+            assert queue.removesuffix(".dead") == queue_of(name), f"{name} in {queue}"
+            assert state in ("ready", "delayed", "blocked"), f"{name} is {state}"
             known = self.account.ids.get(name, public_id)
             assert known == public_id, f"{name} has the id {public_id}, was {known}"
-            self.rows.add(int(public_id[16:], 16))
+            self.sequence_by_name[name] = sequence_of(public_id)
             found[name] = (LATE if state == "delayed" else QUEUE, count)
-            if queue == "q.dead":
-                found[name] = (DEAD, self.buried_after(row))
+            if queue.endswith(".dead"):
+                found[name] = self.buried(row)
         return found
 
-    def buried_after(self, row: int) -> int:
-        """Count the deliveries of a dead letter, by what its history says."""
+    def buried(self, row: int) -> State:
+        """Tell what its history says of a dead letter: why, after how many."""
         shards = self.ask("select shard from embq_channel where id = ?", row >> 45)
         text = f"select history from embq_message_{shards[0][0]} where id = ?"
-        return int(json.loads(self.ask(text, row)[0][0])[-1]["receive_count"])
+        last = json.loads(self.ask(text, row)[0][0])[-1]
+        place = PERISHED if last["reason"] == "ttl" else DEAD
+        return place, int(last["receive_count"])
 
     def check_messages(self) -> dict[str, list[State]]:
         """CASES 16, 17: each message is where its confirmed steps have brought it.
@@ -197,10 +223,18 @@ class Judge:
         """Tell whether this was the last delivery, so that a death buries it."""
         return state[0] == QUEUE and state[1] >= self.max_receives
 
+    def is_dead(self, state: State) -> bool:
+        """Tell whether it is among the dead letters."""
+        return state[0] in (DEAD, PERISHED) or self.is_last(state)
+
+    def is_mortal(self, name: str) -> bool:
+        """Tell whether its ttl is over, so that the next claim lets it perish."""
+        return any(step.verb == "mortal" for step in self.account.open_steps(name))
+
     def fits(self, state: State, found: State | None) -> bool:
         """Tell whether a message in this state would be found so after the death."""
         if found is None:
-            return state[0] in (NONE, GONE)
+            return state[0] in (NONE, GONE, DROPPED)
         if found[0] == DEAD and self.is_last(state):
             return found[1] == state[1]
         return found == state and not self.is_last(state)
@@ -217,22 +251,23 @@ class Judge:
         text = "select count(*), coalesce(sum(size), 0) from embq_messages"
         count, size = self.ask(f"{text} where queue = ?", name)[0]
         assert (stats["messages"], stats["bytes"]) == (count, size), (name, stats)
-        parts = stats["ready"] + stats["delayed"] + stats["in_flight"]
-        assert parts == count, (name, stats)
+        parts = ("ready", "delayed", "blocked", "in_flight")
+        assert sum(stats[part] for part in parts) == count, (name, stats)
 
-    def check_totals(self, states: dict[str, list[State]]) -> None:
+    def check_totals(self, queue: str, states: dict[str, list[State]]) -> None:
         """Each delivery and each outcome was counted exactly once."""
-        stats = self.broker.queue("q").stats()
+        stats = self.broker.queue(queue).stats()
         counts: dict[str, Callable[[State], int]] = {
             "sent": lambda state: state[0] != NONE,
             "acked": lambda state: state[0] == GONE,
-            "dead": lambda state: state[0] == DEAD or self.is_last(state),
+            "dead": self.is_dead,
+            "dropped": lambda state: state[0] == DROPPED,
             "delivered": lambda state: state[1],
             "redelivered": lambda state: max(0, state[1] - 1),
         }
         bounds = {
-            "nacked": self.account.bounds("nack", "nack later", "bury"),
-            "rejected": self.account.bounds("reject"),
+            "nacked": self.account.bounds(queue, "nack", "nack later", "bury"),
+            "rejected": self.account.bounds(queue, "reject"),
         }
         for total, count in counts.items():
             each = [[count(state) for state in one] for one in states.values()]
@@ -243,6 +278,7 @@ class Judge:
 
     def check_tables(self) -> None:
         """Nothing is half made or leased; the application's tables are as they were."""
+        assert not broken(self.sql), broken(self.sql)
         assert self.number("select count(*) from embq_meta") == 1
         assert (
             self.number("select count(*) from embq_state where states is not null") == 0
@@ -261,39 +297,84 @@ class Judge:
     def wanted(self, states: dict[str, list[State]], place: str) -> dict[str, int]:
         """Give what a drain must bring, with its receive count."""
         some = {name: fitting[0] for name, fitting in states.items()}
+        dead = [
+            name
+            for name, state in some.items()
+            if self.is_dead(state) or (state[0] == QUEUE and self.is_mortal(name))
+        ]
         if place == DEAD:
-            return {n: 1 for n, s in some.items() if s[0] == DEAD or self.is_last(s)}
-        here = [n for n, s in some.items() if s[0] == QUEUE and not self.is_last(s)]
+            return dict.fromkeys(dead, 1)
+        here = [n for n, s in some.items() if s[0] == QUEUE and n not in dead]
         return {name: some[name][1] + 1 for name in here}
 
     def drain(self, name: str, wanted: dict[str, int]) -> None:
         """Each message that is there comes, once, and counted."""
+        text = "select ordered from embq_channel where name = ?"
+        ordered = self.ask(text, name)[0][0]
         queue = self.broker.queue(name)
         late = queue.stats()["delayed"]
+        came = self.take_in_turn(queue) if ordered else self.take_all(queue)
+        assert came == wanted, f"{name}: {came} came, {wanted} wanted"
+        assert queue.depth() == late
+        assert not broken(self.sql), broken(self.sql)
+
+    def take_all(self, queue: embq.Queue) -> dict[str, int]:
+        """Take batch after batch; tell each message's receive count."""
         came: dict[str, int] = {}
         while taken := queue.receive_many(1000, auto_ack=True):
             for message in taken:
                 assert name_of(message.data) not in came, f"{message.data} came twice"
                 came[name_of(message.data)] = message.receive_count
-        assert came == wanted, f"{name}: {came} came, {wanted} wanted"
-        assert queue.depth() == late
+        return came
+
+    def take_in_turn(self, queue: embq.Queue) -> dict[str, int]:
+        """Receive from an ordered queue, in rounds: of each key one at a time."""
+        whole = self.ask("select ordered from embq_channel where name = ?", queue.name)
+        came: dict[str, int] = {}
+        latest: dict[str | None, int] = {}
+        while taken := queue.receive_many(1000):
+            keys = [None if whole == [(2,)] else message.key for message in taken]
+            assert len(set(keys)) == len(keys), f"two of one key: {taken}"
+            for message, key in zip(taken, keys, strict=True):
+                name = name_of(message.data)
+                sequence = self.sequence_by_name[name]
+                assert sequence > latest.get(key, 0), f"{name} came out of order"
+                latest[key] = sequence
+                came[name] = message.receive_count
+            assert not broken(self.sql), broken(self.sql)
+            queue.ack_many(taken)
+        return came
 
     def check_ids(self) -> None:
         """A new message gets a number that no message had, confirmed or not."""
         ids = self.account.ids
-        seen = {int(public_id[16:], 16) for public_id in ids.values()}
-        assert len(seen) == len(ids), "an id was given out twice"
-        fresh = int(self.broker.queue("q").send("fresh").id[16:], 16)
-        assert fresh > max(seen | self.rows, default=0), "an id was given out again"
+        seen = {sequence_of(public_id) for public_id in ids.values()}
+        assert len(seen) == len(ids), "a sequence was given out twice"
+        fresh = sequence_of(self.broker.queue("q").send("fresh").id)
+        there = self.sequence_by_name.items()
+        seen |= {number for name, number in there if queue_of(name) == "q"}
+        assert fresh > max(seen, default=0), "a sequence was given out again"
+
+
+def sequence_of(public_id: str) -> int:
+    """Give the sequence of a message in the queue that it was sent to."""
+    return int(public_id[16:], 16) & IN_LANE
 
 
 def check_units(happened: list[tuple[Step, str, bool]]) -> None:
     """A batch happened whole or not at all; what was staged, in its order."""
-    for step in {id(step): step for step, _, _ in happened}.values():
-        done = {name: did for one, name, did in happened if one is step}
+    together: dict[object, list[tuple[Step, str, bool]]] = {}
+    for step, name, did in happened:
+        shared = step.unit not in (WHOLE, PREFIX, EACH)
+        together.setdefault(step.unit if shared else id(step), []).append(
+            (step, name, did)
+        )
+    for found in together.values():
+        step = found[0][0]
+        done = {name: did for _, name, did in found}
         order = [done[name] for name in step.left if name in done]
         if step.unit == PREFIX:
             holes = order != sorted(order, reverse=True)
             assert not holes, f"a hole in what was staged: {done}"
         elif step.unit != EACH:
-            assert len(set(order)) <= 1, f"a half {step.verb}: {done}"
+            assert len(set(done.values())) <= 1, f"a half {step.verb}: {done}"

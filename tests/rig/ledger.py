@@ -17,15 +17,18 @@ from pathlib import Path
 
 State = tuple[str, int]  # place: see PLACES; how often it was handed out
 NONE, QUEUE, LATE, DEAD, GONE = "none", "queue", "late", "dead", "gone"
+PERISHED, DROPPED = "perished", "dropped"
 PLACES = {
     NONE: "never stored",
-    QUEUE: "ready, or in flight",
+    QUEUE: "ready, in flight, or behind another of its key",
     LATE: "waits for its time",
-    DEAD: "a dead letter",
+    DEAD: "a dead letter, after a nack or a reject",
+    PERISHED: "a dead letter, as its ttl was over",
+    DROPPED: "removed, as its ttl was over",
     GONE: "acked",
 }
 # How the names of one open step hang together: they happened all or none; a prefix of
-# them; each for itself.
+# them; each for itself. Steps with any other word happened all or none together.
 WHOLE, PREFIX, EACH = "whole", "prefix", "each"
 UNKNOWN = "CommitUncertain"  # the one error that leaves it open what happened
 
@@ -88,16 +91,29 @@ def after(verb: str, state: State) -> State | None:
     place, count = state
     after_it = {
         (NONE, "send"): (QUEUE, 0),
+        (NONE, "send late"): (LATE, 0),
         (QUEUE, "claim"): (QUEUE, count + 1),
+        (LATE, "claim"): (QUEUE, count + 1),  # its time has come
         (QUEUE, "take"): (GONE, count + 1),
+        (LATE, "take"): (GONE, count + 1),
         (QUEUE, "ack"): (GONE, count),
         (QUEUE, "nack"): (QUEUE, count),
         (QUEUE, "nack later"): (LATE, count),
         (QUEUE, "bury"): (DEAD, count),  # a nack after the last delivery
         (QUEUE, "reject"): (DEAD, count),
         (QUEUE, "extend"): (QUEUE, count),
+        (QUEUE, "perish"): (PERISHED, count),  # by a claim that finds its ttl over
+        (LATE, "perish"): (PERISHED, count),
+        (QUEUE, "drop"): (DROPPED, count),
+        (LATE, "drop"): (DROPPED, count),
+        (QUEUE, "mortal"): (PERISHED, count),  # by any claim from now on
     }
     return after_it.get((place, verb))
+
+
+def queue_of(name: str) -> str:
+    """Say in which queue a message is: "k:a1" in k, and a1 in q."""
+    return name.partition(":")[0] if ":" in name else "q"
 
 
 Way = tuple[State, list[Step]]  # a state, and the open steps that led to it
@@ -164,8 +180,12 @@ class Account:
         """Give the steps that may have happened to a message."""
         return [step for step in self.steps.values() if name in step.left]
 
-    def bounds(self, *verbs: str) -> tuple[int, int]:
+    def bounds(self, queue: str, *verbs: str) -> tuple[int, int]:
         """Count the messages that such a step is confirmed for, and those it may be."""
-        steps = [step for step in self.steps.values() if step.verb in verbs]
+        steps = [
+            step
+            for step in self.steps.values()
+            if step.verb in verbs and queue_of(step.names[0]) == queue
+        ]
         sure = sum(step.confirmed for step in steps)
         return sure, sure + sum(len(step.left) for step in steps)

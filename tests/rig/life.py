@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ from rig.play import PATIENCE_S, names
 import embq
 
 BUSY_S = 0.2
+LATE_S = 1000.0
+BRIEF_S = 0.002
+KEYED = ["k:a1", "k:a2", "k:b1"]
 OPENINGS = 3  # tries to open before it gives up
 
 
@@ -80,6 +84,10 @@ class Life:
         """Give the queue, as the broker of the moment knows it."""
         return self.need().queue("q", max_receives=2)
 
+    def keyed(self) -> embq.Queue:
+        """Give the queue that is ordered by key."""
+        return self.need().queue("k", max_receives=2, ordered="key")
+
     # ---- the steps ----
 
     def open(self) -> None:
@@ -110,6 +118,30 @@ class Life:
             else:
                 self.queue().send_many(wanted)
 
+    def place(self) -> None:
+        """Send what has a priority, a delay, a ttl, a key."""
+        self.sent += ["p0", "t0"]
+        with self.step("send", ["p0"]):
+            self.queue().send("p0", priority=9)
+        with self.step("send", ["t0"]):
+            self.queue().send("t0", priority=8, ttl=LATE_S)
+        with self.step("send late", ["d0"]):
+            self.queue().send("d0", delay=LATE_S, priority=2)
+        with self.step("send", ["m0"]):
+            self.queue().send("m0", ttl=BRIEF_S)
+        self.ledger.begin("mortal", ["m0"])  # and nobody says when
+        time.sleep(2 * BRIEF_S)
+        with self.step("send", KEYED):
+            outgoing = [embq.Outgoing(name, key=name[2]) for name in KEYED]
+            self.keyed().send_many(outgoing)
+
+    def by_key(self) -> None:
+        """Receive and settle by key: each time the first of each."""
+        for verb, *args in (("nack", 0), ("ack",), ("ack",)):
+            self.claim(2, keyed=True)
+            for name in [name for name in KEYED if name in self.held]:
+                self.settle(verb, name, *args)
+
     def send_nowait(self, *wanted: str) -> None:
         """Stage several, and look at each ticket."""
         self.sent += wanted
@@ -131,11 +163,13 @@ class Life:
                 self.ledger.end(number)
         self.look("flush", lambda: self.need().flush())
 
-    def claim(self, count: int, *, take: bool = False) -> None:
+    def claim(self, count: int, *, take: bool = False, keyed: bool = False) -> None:
         """Receive what comes."""
-        number = self.ledger.begin("take" if take else "claim", self.sent, EACH)
+        wanted = KEYED if keyed else self.sent
+        number = self.ledger.begin("take" if take else "claim", wanted, EACH)
         try:
-            got = self.queue().receive_many(count, auto_ack=take)
+            queue = self.keyed() if keyed else self.queue()
+            got = queue.receive_many(count, auto_ack=take)
         except embq.Error as error:
             self.raised("receive", error)
             self.ledger.failed(number, error)
@@ -193,6 +227,8 @@ class Life:
             self.send(name)
         self.send(*names(4, 3, "s"))
         self.send_nowait(*names(3, 7, "s"))
+        self.place()
+        self.by_key()
         self.claim(1)
         self.claim(3)
         self.settle("ack", self.next())

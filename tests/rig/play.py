@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rig.interpose import COUNT, KILL, Rig
 from rig.judge import make_application
 from rig.ledger import Ledger
@@ -38,6 +39,7 @@ class Verb:
     messages: int = 0
     durability: str = "normal"
     options: dict[str, Any] = field(default_factory=dict)
+    points: int = 100  # where it is killed, unless --soak
 
     @property
     def application(self) -> bool:
@@ -92,6 +94,25 @@ class Play:
                 ids.append(self.queue.send(data[0]).id)
             else:
                 ids += [sent.id for sent in self.queue.send_many(data)]
+
+    def place(self, *outgoing: embq.Outgoing[str]) -> None:
+        """Send what has more than a name: one, or several as a batch.
+
+        What has a delay is late, so that a batch may be two steps, of one unit.
+        """
+        names = [one.data for one in outgoing]
+        late = [one.data for one in outgoing if one.delay]
+        soon = [name for name in names if name not in late]
+        steps = [(verb, of) for verb, of in (("send", soon), ("send late", late)) if of]
+        numbers = [self.ledger.begin(verb, of, f"batch {names}") for verb, of in steps]
+        if len(outgoing) == 1:
+            fields = msgspec.structs.asdict(outgoing[0])
+            sent = [self.queue.send(fields.pop("data"), **fields)]
+        else:
+            sent = self.queue.send_many(outgoing)
+        ids = {name: one.id for name, one in zip(names, sent, strict=True)}
+        for number, (_, of) in zip(numbers, steps, strict=True):
+            self.ledger.end(number, ids=[ids[name] for name in of])
 
     def claim(self, *wanted: str, take: bool = False) -> None:
         """Receive exactly these."""

@@ -1,0 +1,128 @@
+"""What must hold between the tables of a file at any commit, whatever happened to it.
+
+    broken(connection) -> which rules are broken, and by which rows
+
+For a plain connection: neither a clock nor embq is needed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+SHARDS = 16
+DEFERRED, DEFAULT, EXPIRY = 14, 15, 16  # lanes, and the bit for "some message perishes"
+SHOWN = 5  # rows of one rule
+
+_STORED = "\n  union all\n".join(
+    f"  select id, flags, due_at_ms, expires_at_ms from embq_message_{shard}"
+    for shard in range(SHARDS)
+)
+_LANE = "(m.id >> 41 & 15)"
+#: Of a priority: 4 has the last lane, the others the first ones.
+_LANE_OF_PRIORITY = f"""
+  case m.flags & 15
+    when 4 then {DEFAULT}
+    else (m.flags & 15) - (m.flags & 15 > 4)
+  end"""
+
+#: By what it says: a search for rows that break it, among `stored`.
+RULES = {
+    "a row of embq_due is of a message with that delay that nobody has had": f"""
+select d.message, d.lane, d.due_at_ms
+from embq_due d
+left join stored m on m.id = d.message
+left join embq_state s on s.id = d.subscription
+left join embq_delivery h on h.message = d.message
+where m.id is null or h.message is not null or {_LANE} <> {DEFERRED}
+  or m.due_at_ms is not d.due_at_ms or s.channel is not m.id >> 45
+  or d.lane <> {_LANE_OF_PRIORITY}
+""",
+    "a message with a delay waits in embq_due or is a delivery": f"""
+select m.id, coalesce(places.number, 0)
+from stored m
+left join (
+  select message, count(*) as number
+  from (
+    select message from embq_due
+    union all
+    select message from embq_delivery
+  )
+  group by message
+) places on places.message = m.id
+where {_LANE} = {DEFERRED} and coalesce(places.number, 0) <> 1
+""",
+    "a message has a due time if it is in the lane of delays": f"""
+select m.id, m.due_at_ms
+from stored m
+where ({_LANE} = {DEFERRED}) <> (m.due_at_ms is not null)
+""",
+    "a message is in the lane of its priority": f"""
+select m.id, m.flags
+from stored m
+where {_LANE} <> {DEFERRED} and {_LANE} <> {_LANE_OF_PRIORITY}
+""",
+    "a row of embq_expiry is of a message that perishes then": """
+select e.message, e.expires_at_ms
+from embq_expiry e
+left join stored m on m.id = e.message
+where m.id is null or m.expires_at_ms is not e.expires_at_ms
+""",
+    "a message that perishes and that nobody holds is in embq_expiry": """
+select v.row, v.state, v.expires_at_ms
+from embq_messages v
+where v.expires_at_ms is not null and v.state <> 'in_flight'
+  and not exists (
+    select 1
+    from embq_expiry e
+    where e.expires_at_ms = v.expires_at_ms and e.message = v.row
+  )
+""",
+    "a delivery is of a message": """
+select d.subscription, d.message
+from embq_delivery d
+left join stored m on m.id = d.message
+where m.id is null
+""",
+    "of each key the first alone is not blocked": """
+select d.subscription, d.key_hash, d.message, d.due_at_ms, d.owner
+from embq_delivery d
+where (d.due_at_ms < 0 or d.key_hash is not null)
+  and (d.due_at_ms < 0 and d.owner is null) <> exists (
+    select 1
+    from embq_delivery before
+    where before.subscription = d.subscription and before.key_hash = d.key_hash
+      and before.message < d.message
+  )
+""",
+    "a queue says which lanes it uses": f"""
+select s.channel, m.id, s.lanes
+from stored m
+join embq_state s on s.channel = m.id >> 45
+where not s.lanes >> {_LANE} & 1 or not s.lanes >> {_LANE_OF_PRIORITY} & 1
+  or (m.expires_at_ms is not null and not s.lanes >> {EXPIRY} & 1)
+""",
+    "an ordered queue uses one lane": f"""
+select c.name, m.id
+from stored m
+join embq_channel c on c.id = m.id >> 45
+where c.ordered and {_LANE} <> {DEFAULT}
+""",
+    "a queue counts the deliveries that wait": """
+select s.channel, s.waiting, count(d.message)
+from embq_state s
+left join embq_delivery d on d.subscription = s.id and d.owner is null
+where s.channel is not null
+group by s.id
+having s.waiting <> count(d.message)
+""",
+}
+
+
+def broken(connection: sqlite3.Connection) -> list[str]:
+    """Search for rows that break a rule."""
+    found = []
+    for rule, search in RULES.items():
+        rows = connection.execute(f"with stored as (\n{_STORED}\n){search}").fetchall()
+        if rows:
+            found.append(f"not so: {rule}: {rows[:SHOWN]}")
+    return found
