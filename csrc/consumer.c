@@ -315,9 +315,14 @@ void consumers_forget(struct engine *e) {
     e->consumers = NULL;
 }
 
+static void close_later(embq_ref consumer) {
+    embq_consumer_close(consumer);
+}
+
 int embq_consumer_close(embq_ref consumer) {
     struct consumer *c = (struct consumer *)consumer;
     struct engine *e = c->broker->engine;
+    if (fork_defers(close_later, consumer)) return 0;
     busy_set(c, 1); /* for good: the keeper has nothing to tend here any more */
     if (c->claim) ring_abandon(e, c->claim);
     c->claim = NULL;
@@ -340,6 +345,7 @@ int embq_consumer_close(embq_ref consumer) {
 void embq_consumer_free(embq_ref consumer) {
     struct consumer *c = (struct consumer *)consumer;
     struct engine *e = c->broker->engine;
+    if (fork_defers(embq_consumer_free, consumer)) return;
     if (c->claim) ring_abandon(e, c->claim);
     pthread_mutex_lock(&e->mutex);
     for (struct consumer **at = &e->consumers; *at; at = &(*at)->next)

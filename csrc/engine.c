@@ -85,6 +85,10 @@ static int broker_make(struct engine *e, int flags, int busy_timeout_ms,
     return 0;
 }
 
+/* In a child: a thread of the parent was in SQLite when it forked, so a lock of
+ * SQLite's may be taken for ever. Nothing may call it any more. */
+static int forked_in_use;
+
 static int open_locked(const char *path, int flags, int busy_timeout_ms,
                        int64_t disk_reserve, embq_ref *broker) {
     struct guard *guard;
@@ -105,6 +109,11 @@ static int open_locked(const char *path, int flags, int busy_timeout_ms,
 
 int embq_open(const char *path, int flags, int busy_timeout_ms, long long disk_reserve,
               embq_ref *broker) {
+    if (forked_in_use)
+        return error_set(EMBQ_CLOSED,
+                         "%s: this process was forked while a thread of its parent was "
+                         "in SQLite, whose locks stay taken here",
+                         path);
     pthread_mutex_lock(&registry_mutex);
     guard_collect();
     int code = open_locked(path, flags, busy_timeout_ms, disk_reserve, broker);
@@ -125,7 +134,7 @@ int engine_enter(struct broker *b) {
     struct engine *e = b->engine;
     int code = 0;
     pthread_mutex_lock(&e->mutex);
-    while (!ATOMIC_LOAD(&e->attached) && !b->closed && code == 0) {
+    while (!ATOMIC_LOAD(&e->attached) && !b->closed && !e->failed && code == 0) {
         pthread_mutex_unlock(&e->mutex);
         code = engine_attach_again(e);
         pthread_mutex_lock(&e->mutex);
@@ -217,6 +226,7 @@ int embq_close(embq_ref broker) {
 void embq_broker_free(embq_ref broker) {
     struct broker *b = broker_of(broker);
     struct engine *e = b->engine;
+    if (fork_defers(embq_broker_free, broker)) return;
     embq_close(broker);
     pthread_mutex_lock(&registry_mutex);
     if (--e->handles == 0) engine_free(e);
@@ -226,8 +236,49 @@ void embq_broker_free(embq_ref broker) {
 
 /* ---- forking: the parent's connections are closed while the child is made ---- */
 
+/* While a thread forks, other handlers of the fork, and the garbage collector with
+ * them, may free what is ours: it holds the registry's lock, and in the child the
+ * engines' locks may be those of threads that are no more. So that is done once it is
+ * over. */
+struct deferred {
+    struct deferred *next;
+    void (*free)(embq_ref);
+    embq_ref ref;
+};
+
+static _Thread_local int forking;
+static _Thread_local struct deferred *deferred;
+
+int fork_defers(void (*free_it)(embq_ref), embq_ref ref) {
+    if (!forking) return 0;
+    struct deferred *d = malloc(sizeof *d);
+    if (!d) return 1; /* no memory: it stays */
+    *d = (struct deferred){deferred, free_it, ref};
+    deferred = d;
+    return 1;
+}
+
+static void fork_is_over(void) {
+    forking = 0;
+    /* The latest last: a broker is freed after what uses it. */
+    struct deferred *first = NULL;
+    while (deferred) {
+        struct deferred *d = deferred;
+        deferred = d->next;
+        d->next = first;
+        first = d;
+    }
+    while (first) {
+        struct deferred *d = first;
+        first = d->next;
+        d->free(d->ref);
+        free(d);
+    }
+}
+
 void embq_before_fork(void) {
     pthread_mutex_lock(&registry_mutex);
+    forking = 1;
     for (struct engine *e = engines; e; e = e->next) {
         ATOMIC_STORE(&e->forking, e->attached);
         if (e->attached && engine_quiesce(e, FORK_WAIT_US)) engine_rest(e, 0);
@@ -242,6 +293,7 @@ void embq_after_fork_parent(void) {
         engine_resume(e);
     }
     pthread_mutex_unlock(&registry_mutex);
+    fork_is_over();
 }
 
 static void engine_forget_parent(struct engine *e) {
@@ -252,9 +304,11 @@ static void engine_forget_parent(struct engine *e) {
     file_close(&e->wal_fd);
     /* Still attached: the parent could not come to rest in time. Its connections must
      * be neither used nor closed here. */
-    if (e->attached)
+    if (e->attached) {
+        forked_in_use = 1;
         e->failed =
             error_set(EMBQ_CLOSED, "%s: forked in the middle of a write", e->path);
+    }
     e->guard = NULL;
     e->attached = e->keeper_runs = e->stopping = e->forking = e->in_calls = 0;
     e->guarded = e->keeper_busy = 0;
@@ -274,4 +328,5 @@ void embq_after_fork_child(void) {
     pthread_mutex_init(&registry_mutex, NULL);
     guard_forget_all();
     for (struct engine *e = engines; e; e = e->next) engine_forget_parent(e);
+    fork_is_over();
 }

@@ -220,6 +220,7 @@ void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
 void embq_ticket_free(embq_ref ticket) {
     struct op *op = (struct op *)ticket;
     struct engine *e = op->broker->engine;
+    if (fork_defers(embq_ticket_free, ticket)) return;
     pthread_mutex_lock(&e->mutex);
     if (op->word == WORD_DONE && !op->seen && op->result < 0) failure_note(op);
     op_release(op);

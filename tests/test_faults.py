@@ -206,6 +206,16 @@ def test_a_sync_of_two_seconds(troubles: Stages, court: Court, tmp_path: Path) -
     court.judge_all()
 
 
+def test_a_fork_that_cannot_wait(
+    troubles: Stages, court: Court, tmp_path: Path
+) -> None:
+    """CASE 31: the child is told that it was forked in the middle; it does not hang."""
+    seen = troubles.run("fork_beside_slow_sync", str(tmp_path / "file"), 3.0)
+    assert seen == {"child": ["Closed", "Closed"], "after": ""}
+    court.add(tmp_path / "file")
+    court.judge_all()
+
+
 def test_files_that_may_not_grow(
     troubles: Stages, court: Court, tmp_path: Path
 ) -> None:

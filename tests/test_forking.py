@@ -233,3 +233,38 @@ def test_a_close_in_the_middle_of_a_fork(children: Children, path: Path) -> None
     print(embq.open(sys.argv[1]).queue("q").depth())
     """
     assert children.run(code, path, timeout=DEADLOCK_S).split() == ["100"]
+
+
+@pytest.mark.parametrize("when", ["before", "after_in_parent", "after_in_child"])
+def test_what_other_handlers_of_a_fork_free(
+    children: Children, path: Path, when: str
+) -> None:
+    """A broker, a loop and a ticket that end in the middle of a fork end after it."""
+    answer = children.run(
+        f"""
+        import os, sys
+        held = []
+        # Registered before embq is imported, so that they run between its own.
+        os.register_at_fork({when}=lambda: held.clear())
+        import embq
+
+        broker = embq.open(sys.argv[1], durability="normal")
+        queue = broker.queue("q")
+        queue.send_many(range(9))
+        other = embq.open(sys.argv[1], durability="normal")
+        held += [other, other.queue("q"), queue.send_nowait("staged")]
+        loop = queue.messages(prefetch=4)
+        next(loop).ack()
+        held.append(loop)
+        del other, loop
+        pid = os.fork()
+        queue.send("parent" if pid else "child")
+        if not pid:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        print(queue.depth())
+        """,
+        path,
+        timeout=DEADLOCK_S,
+    )
+    assert answer.split() == ["11"]

@@ -247,7 +247,7 @@ def test_the_machine_finds_what_is_broken(
             lambda: Machine(ModelSubject(clock, broken), clock, kills=3),
             settings=settings(
                 COMMON,
-                max_examples=400,
+                max_examples=2000,
                 stateful_step_count=50,
                 phases=[Phase.generate],
                 database=None,

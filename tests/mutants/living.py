@@ -279,4 +279,17 @@ MUTANTS = [
         ),
         tries=3,
     ),
+    mutant(
+        "What a fork's other handlers free is freed in its middle",
+        "7, CASE 30",
+        "test_forking.py::test_what_other_handlers_of_a_fork_free[after_in_child]",
+        ("csrc/engine.c", "    if (!forking) return 0;", "    if (ref) return 0;"),
+        hangs=True,
+    ),
+    mutant(
+        "A child that was forked in the middle of a write opens the file again",
+        "7, CASE 31",
+        "test_faults.py::test_a_fork_that_cannot_wait",
+        ("csrc/engine.c", "    if (forked_in_use)\n", "    if (0)\n"),
+    ),
 ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import resource
+import select
+import signal
 import sqlite3
 import threading
 import time
@@ -23,6 +26,15 @@ import embq
 REFUSED_S = 1.0  # how long a disk that is broken for good is tried
 PAUSE_S = 0.01
 ROOM = 64 << 10  # that a file may still grow under RLIMIT_FSIZE
+
+
+def outcome(call: Callable[[], object]) -> str:
+    """Name the error that a call ends with, or "done"."""
+    try:
+        call()
+    except embq.Error as error:
+        return type(error).__name__
+    return "done"
 
 
 class Scene:
@@ -191,6 +203,34 @@ def slow_sync(folder: str, seconds: float, limit: float) -> dict[str, Any]:
     scene.broker.flush()
     scene.broker.close()
     return {"limited": limited, "patient": patient, "acks": acks}
+
+
+def fork_beside_slow_sync(folder: str, seconds: float) -> dict[str, Any]:
+    """Fork while a thread is in an fdatasync for longer than a fork waits."""
+    scene = Scene(folder)
+    assert scene.send("before") == ""
+    scene.rig.arm("fsync", DELAY, 1, 1, round(seconds * 1_000_000))
+    thread = threading.Thread(target=scene.send, args=("slow",))
+    thread.start()
+    while scene.rig.seen() == 0:  # now it sleeps in there
+        time.sleep(0.001)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        answers = [
+            outcome(scene.queue.depth),
+            outcome(lambda: embq.open(Path(folder) / "other.db").ping()),
+        ]
+        os.write(writer, " ".join(answers).encode())
+        os._exit(0)
+    ready, _, _ = select.select([reader], [], [], 10.0)
+    said = os.read(reader, 100).decode().split() if ready else ["stuck"]
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    thread.join()
+    after = scene.send("after")
+    scene.broker.close()
+    return {"child": said, "after": after}
 
 
 def no_longer_files(folder: str) -> dict[str, Any]:
