@@ -36,7 +36,6 @@ def test_chaos(tmp_path: Path) -> None:
     floors = {
         "confirmed": 2000,
         "redelivered": 100,
-        "counted unseen": 5,
         "LeaseLost": 20,
         "expired": 50,
         "deaths": 20,
