@@ -9,15 +9,6 @@
 
 #define PURGE_STEP 1024
 
-static struct channel *channel_of(struct engine *e, const struct op *op,
-                                  int64_t *code) {
-    struct channel *c = channel_get(e, op->channel);
-    *code = c                  ? 0
-            : e->storage_error ? -1
-                               : error_set(EMBQ_NOT_FOUND, "the queue is gone");
-    return c;
-}
-
 /* ---- options ---- */
 
 static int is_expected(const struct channel *c, struct slice expected) {
@@ -41,7 +32,7 @@ static int options_write(struct engine *e, const struct channel *c,
 int64_t admin_configure(struct engine *e, struct op *op) {
     int64_t code;
     struct options o = {0};
-    struct channel *c = channel_of(e, op, &code);
+    struct channel *c = channel_of_op(e, op, &code);
     struct slice packed = {op->bytes + op->size, op->extra_size};
     if (!c) return code;
     if (!is_expected(c, (struct slice){op->bytes, op->size})) return 0;
@@ -54,16 +45,19 @@ int64_t admin_configure(struct engine *e, struct op *op) {
             error_set(EMBQ_INVALID_ARGUMENT,
                       "queue %s: its codec and its order stay what they are", c->name);
     if (code == 0) code = options_write(e, c, &o);
-    free(o.dead_letter);
-    if (code < 0) return code;
-    c->epoch = e->epoch - 1; /* read them anew */
+    if (code < 0) {
+        free(o.dead_letter);
+        return code;
+    }
+    free(c->options.dead_letter);
+    c->options = o;
     channel_offer(e, c);
-    return channels_flush(e) < 0 || !channel_get(e, op->channel) ? -1 : 1;
+    return 1;
 }
 
 int64_t admin_pause(struct engine *e, struct op *op) {
     int64_t code;
-    struct channel *c = channel_of(e, op, &code);
+    struct channel *c = channel_of_op(e, op, &code);
     if (!c) return code;
     c->paused_until_ms = op->delay_ms;
     channel_offer(e, c);
@@ -72,21 +66,9 @@ int64_t admin_pause(struct engine *e, struct op *op) {
 
 /* ---- messages ---- */
 
-static int drop(struct engine *e, struct channel *c, struct delivery *d) {
-    c->sub.dropped++;
-    return delivery_remove(e, c, d);
-}
-
-/* Ids that the statement finds, PURGE_STEP at the most. */
-static int found_ids(struct engine *e, sqlite3_stmt *s, int64_t *ids) {
-    int count = 0, more;
-    while ((more = statement_step(e, s)) > 0) ids[count++] = sq.column_int64(s, 0);
-    return more < 0 ? -1 : count;
-}
-
 static int purge_waiting(struct engine *e, struct channel *c, int64_t below) {
     int64_t ids[PURGE_STEP];
-    int count = found_ids(
+    int count = statement_ids(
         e,
         statement_ints(e, ST_DELIVERY_WAITING, 0, INTS(c->sub.id, below, PURGE_STEP)),
         ids);
@@ -94,7 +76,7 @@ static int purge_waiting(struct engine *e, struct channel *c, int64_t below) {
         struct delivery d;
         int found = delivery_read(e, c, ids[i], &d);
         if (found <= 0 || d.owner) return storage_corrupt(e);
-        if (drop(e, c, &d) < 0) return -1;
+        if (delivery_drop(e, c, &d) < 0) return -1;
     }
     return count;
 }
@@ -102,20 +84,19 @@ static int purge_waiting(struct engine *e, struct channel *c, int64_t below) {
 static int purge_deferred(struct engine *e, struct channel *c, int64_t below) {
     int64_t ids[PURGE_STEP];
     if (!(c->sub.lanes & LANES_DEFERRED)) return 0;
-    int count = found_ids(
+    int count = statement_ids(
         e, statement_ints(e, ST_DUE_ALL, 0, INTS(c->sub.id, below, PURGE_STEP)), ids);
     for (int i = 0; i < count; i++) {
         struct delivery d = {.message = ids[i]};
         if (!channel_has_given_out(c, ids[i])) return storage_corrupt(e);
-        if (timer_untaken(e, c, &d) <= 0 || drop(e, c, &d) < 0) return -1;
+        if (timer_untaken(e, c, &d) <= 0 || delivery_drop(e, c, &d) < 0) return -1;
     }
     return count;
 }
 
 /* New messages of a lane, as one range. */
 static int purge_new(struct engine *e, struct channel *c, int lane, int64_t below) {
-    int64_t from = c->sub.cursor[lane], to = message_id(c->id, lane, below - 1);
-    if (!from) from = message_id(c->id, lane, 0);
+    int64_t from = channel_cursor(c, lane), to = message_id(c->id, lane, below - 1);
     if (from >= to || !(c->sub.lanes >> lane & 1) || lane == EMBQ_LANE_DEFERRED)
         return 0;
     sqlite3_stmt *s =
@@ -133,7 +114,7 @@ static int purge_new(struct engine *e, struct channel *c, int lane, int64_t belo
 
 int64_t admin_purge(struct engine *e, struct op *op) {
     int64_t code;
-    struct channel *c = channel_of(e, op, &code);
+    struct channel *c = channel_of_op(e, op, &code);
     if (!c) return code;
     if (!op->below) op->below = c->next_sequence; /* what was sent before the call */
     int count = purge_waiting(e, c, op->below);
@@ -173,7 +154,7 @@ static int64_t row_of_id(struct engine *e, const struct channel *c, struct slice
 
 int64_t admin_cancel(struct engine *e, struct op *op) {
     int64_t code;
-    struct channel *c = channel_of(e, op, &code);
+    struct channel *c = channel_of_op(e, op, &code);
     if (!c) return code;
     struct delivery d = {.message =
                              row_of_id(e, c, (struct slice){op->bytes, op->size})};
@@ -187,5 +168,5 @@ int64_t admin_cancel(struct engine *e, struct op *op) {
     if (found == 0) found = timer_untaken(e, c, &d);
     if (found < 0) return -1;
     if (found == 0 || d.owner) return 0;
-    return drop(e, c, &d) < 0 ? -1 : 1;
+    return delivery_drop(e, c, &d) < 0 ? -1 : 1;
 }

@@ -13,13 +13,25 @@ static int64_t deadline_of(const struct broker *b, int timeout_ms) {
     return clock_real_us() + ms * 1000;
 }
 
-/* A new operation inside an entered engine; NULL with the code noted in `*code`. */
+static const struct slice none;
+
+/* A new operation that owns copies of its bytes and of what comes with them; NULL when
+ * there is no memory. */
+static struct op *op_of(struct broker *b, enum op_kind kind, int64_t channel,
+                        struct slice bytes, struct slice extra) {
+    struct op *op = op_new(b, kind, channel, bytes.size, extra.size);
+    if (op && bytes.size) memcpy(op->bytes, bytes.data, bytes.size);
+    if (op && extra.size) memcpy(op->bytes + bytes.size, extra.data, extra.size);
+    return op;
+}
+
+/* The same inside an entered engine; NULL with the code noted in `*code`. */
 static struct op *call_begin(struct broker *b, enum op_kind kind, int64_t channel,
-                             size_t size, size_t extra_size, int timeout_ms,
+                             struct slice bytes, struct slice extra, int timeout_ms,
                              int64_t *code) {
     *code = engine_enter(b);
     if (*code < 0) return NULL;
-    struct op *op = op_new(b, kind, channel, size, extra_size);
+    struct op *op = op_of(b, kind, channel, bytes, extra);
     if (op) op->deadline_us = deadline_of(b, timeout_ms);
     else *code = EMBQ_NO_MEMORY, engine_leave(b->engine);
     return op;
@@ -29,10 +41,6 @@ static int64_t call_run(struct broker *b, struct op *op) {
     int64_t result = ring_call(b->engine, op);
     engine_leave(b->engine);
     return result;
-}
-
-static void copy(char *to, const void *from, size_t size) {
-    if (size) memcpy(to, from, size);
 }
 
 long long embq_resume(void) {
@@ -66,10 +74,9 @@ long long embq_declare(embq_ref broker, const char *name, size_t name_size,
                        const char *options, size_t options_size, embq_bytes *stored) {
     int64_t code;
     struct broker *b = broker_of(broker);
-    struct op *op = call_begin(b, OP_DECLARE, 0, name_size, options_size, -1, &code);
+    struct op *op = call_begin(b, OP_DECLARE, 0, (struct slice){name, name_size},
+                               (struct slice){options, options_size}, -1, &code);
     if (!op) return code;
-    copy(op->bytes, name, name_size);
-    copy(op->bytes + name_size, options, options_size);
     op->answer = stored;
     return call_run(b, op);
 }
@@ -79,11 +86,9 @@ int embq_configure(embq_ref broker, long long channel, const char *expected,
     int64_t code;
     struct broker *b = broker_of(broker);
     struct op *op =
-        call_begin(b, OP_CONFIGURE, channel, expected_size, options_size, -1, &code);
-    if (!op) return (int)code;
-    copy(op->bytes, expected, expected_size);
-    copy(op->bytes + expected_size, options, options_size);
-    return (int)call_run(b, op);
+        call_begin(b, OP_CONFIGURE, channel, (struct slice){expected, expected_size},
+                   (struct slice){options, options_size}, -1, &code);
+    return (int)(op ? call_run(b, op) : code);
 }
 
 /* A call about a queue with one number. */
@@ -91,7 +96,7 @@ static int64_t call_with(embq_ref broker, enum op_kind kind, int64_t channel,
                          int64_t number) {
     int64_t code;
     struct broker *b = broker_of(broker);
-    struct op *op = call_begin(b, kind, channel, 0, 0, -1, &code);
+    struct op *op = call_begin(b, kind, channel, none, none, -1, &code);
     if (!op) return code;
     op->delay_ms = number;
     return call_run(b, op);
@@ -110,20 +115,17 @@ long long embq_purge(embq_ref broker, long long channel) {
 int embq_cancel(embq_ref broker, long long channel, const char *id, size_t id_size) {
     int64_t code;
     struct broker *b = broker_of(broker);
-    struct op *op = call_begin(b, OP_CANCEL, channel, id_size, 0, -1, &code);
-    if (!op) return (int)code;
-    copy(op->bytes, id, id_size);
-    return (int)call_run(b, op);
+    struct op *op =
+        call_begin(b, OP_CANCEL, channel, (struct slice){id, id_size}, none, -1, &code);
+    return (int)(op ? call_run(b, op) : code);
 }
 
 static struct op *send_begin(struct broker *b, enum op_kind kind, int64_t channel,
                              const char *body, size_t body_size, const char *fields,
                              size_t fields_size, int timeout_ms, int64_t *code) {
-    struct op *op =
-        call_begin(b, kind, channel, body_size, fields_size, timeout_ms, code);
+    struct op *op = call_begin(b, kind, channel, (struct slice){body, body_size},
+                               (struct slice){fields, fields_size}, timeout_ms, code);
     if (!op) return NULL;
-    copy(op->bytes, body, body_size);
-    copy(op->bytes + body_size, fields, fields_size);
     op->full = b->full != 0;
     op->timed = timeout_ms >= 0;
     return op;
@@ -155,7 +157,7 @@ int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int f
     int64_t code;
     if (limit < 1) return error_set(EMBQ_INVALID_ARGUMENT, "a claim of %d", limit);
     struct broker *b = broker_of(broker);
-    struct op *op = call_begin(b, OP_CLAIM, channel, 0, 0, -1, &code);
+    struct op *op = call_begin(b, OP_CLAIM, channel, none, none, -1, &code);
     if (!op) return (int)code;
     op->limit = limit;
     op->flags = flags & EMBQ_CLAIM_AUTO_ACK;
@@ -183,12 +185,10 @@ int embq_settle(embq_ref broker, long long channel, int verb, const char *receip
     int64_t code;
     struct broker *b = broker_of(broker);
     if ((code = settle_check(verb, count, delay_ms)) < 0) return (int)code;
-    size_t size = (size_t)count * EMBQ_RECEIPT_SIZE;
-    struct op *op =
-        call_begin(b, OP_SETTLE, channel, size, note_size, timeout_ms, &code);
+    struct slice all = {receipts, (size_t)count * EMBQ_RECEIPT_SIZE};
+    struct op *op = call_begin(b, OP_SETTLE, channel, all,
+                               (struct slice){note, note_size}, timeout_ms, &code);
     if (!op) return (int)code;
-    copy(op->bytes, receipts, size);
-    copy(op->bytes + size, note, note_size);
     op->verb = verb;
     op->count = count;
     op->delay_ms = delay_ms;
@@ -197,7 +197,7 @@ int embq_settle(embq_ref broker, long long channel, int verb, const char *receip
 
 static int barrier(struct broker *b, int full, int timeout_ms) {
     int64_t code;
-    struct op *op = call_begin(b, OP_BARRIER, 0, 0, 0, timeout_ms, &code);
+    struct op *op = call_begin(b, OP_BARRIER, 0, none, none, timeout_ms, &code);
     if (!op) return (int)code;
     op->full = full != 0;
     return (int)call_run(b, op);
@@ -237,8 +237,7 @@ static int is_detached(const struct broker *b) {
 }
 
 static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t channel,
-                              const char *bytes, size_t size, const char *extra,
-                              size_t extra_size) {
+                              struct slice bytes, struct slice extra) {
     struct engine *e = b->engine;
     if (is_detached(b)) return NULL;
     int closed = ATOMIC_LOAD(&b->closed), failed = ATOMIC_LOAD(&e->failed);
@@ -248,11 +247,8 @@ static struct op *stage_begin(struct broker *b, enum op_kind kind, int64_t chann
                   "%s: an earlier write failed, and this handle goes no further",
                   e->path);
     if (closed || failed) return NULL;
-    struct op *op = op_new(b, kind, channel, size, extra_size);
-    if (!op) return NULL;
-    copy(op->bytes, bytes, size);
-    copy(op->bytes + size, extra, extra_size);
-    op->nowait = 1;
+    struct op *op = op_of(b, kind, channel, bytes, extra);
+    if (op) op->nowait = 1;
     return op;
 }
 
@@ -267,8 +263,8 @@ static int refusal(const struct broker *b) {
 embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
                           size_t body_size, const char *fields, size_t fields_size) {
     struct broker *b = broker_of(broker);
-    struct op *op =
-        stage_begin(b, OP_SEND, channel, body, body_size, fields, fields_size);
+    struct op *op = stage_begin(b, OP_SEND, channel, (struct slice){body, body_size},
+                                (struct slice){fields, fields_size});
     if (!op) return refusal(b);
     op->full = b->full != 0;
     int code = ring_stage(b->engine, op);
@@ -279,8 +275,8 @@ embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,
 
 int embq_ack_nowait(embq_ref broker, long long channel, const char *receipt) {
     struct broker *b = broker_of(broker);
-    struct op *op =
-        stage_begin(b, OP_SETTLE, channel, receipt, EMBQ_RECEIPT_SIZE, NULL, 0);
+    struct op *op = stage_begin(b, OP_SETTLE, channel,
+                                (struct slice){receipt, EMBQ_RECEIPT_SIZE}, none);
     if (!op) return refusal(b);
     op->verb = EMBQ_ACK;
     op->count = 1;

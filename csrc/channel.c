@@ -139,6 +139,14 @@ struct channel *channel_of_subscription(struct engine *e, int64_t subscription) 
     return channel_get(e, id);
 }
 
+struct channel *channel_of_op(struct engine *e, const struct op *op, int64_t *code) {
+    struct channel *c = channel_get(e, op->channel);
+    *code = c                  ? 0
+            : e->storage_error ? -1
+                               : error_set(EMBQ_NOT_FOUND, "the queue is gone");
+    return c;
+}
+
 int64_t channel_find(struct engine *e, const char *name, size_t size) {
     sqlite3_stmt *s = statement(e, ST_CHANNEL_BY_NAME, 0);
     int64_t id = 0;

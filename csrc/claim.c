@@ -197,9 +197,8 @@ int64_t claim_run(struct engine *e, struct op *op) {
     op->out.size = op->receipts.size = 0;
     op->suspect_due = op->again = 0;
     if (leases_expire(e) < 0) return -1;
-    k.c = channel_get(e, op->channel);
-    if (!k.c)
-        return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
+    int64_t code;
+    if (!(k.c = channel_of_op(e, op, &code))) return code;
     int more = timers_expire(e);
     if (more < 0) return -1;
     pack_array(&op->out, 0);

@@ -44,13 +44,13 @@ int delivery_read(struct engine *e, struct channel *c, int64_t message,
     return 1;
 }
 
-/* Count it out of the state that it is in. */
+/* Count it out of the state that it is in; one that is new to the file is in none. */
 static void delivery_leave(struct engine *e, struct channel *c, struct delivery *d,
                            enum member how) {
     if (d->run) run_set(d->run, d->message, how);
     d->run = NULL;
     if (d->owner) c->sub.in_flight--;
-    else c->sub.waiting--;
+    else if (d->stored) c->sub.waiting--;
     c->dirty = 1;
     if (c->options.ordered) channel_offer(e, c); /* others may have waited behind it */
 }
@@ -104,6 +104,11 @@ int delivery_remove(struct engine *e, struct channel *c, struct delivery *d) {
     if (size < 0) return -1;
     c->sub.removed_bytes += size;
     return delivery_delete(e, c, d);
+}
+
+int delivery_drop(struct engine *e, struct channel *c, struct delivery *d) {
+    c->sub.dropped++;
+    return delivery_remove(e, c, d);
 }
 
 int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,

@@ -247,30 +247,23 @@ struct deferred {
 };
 
 static _Thread_local int forking;
-static _Thread_local struct deferred *deferred;
+static _Thread_local struct deferred *deferred, **deferred_end;
 
 int fork_defers(void (*free_it)(embq_ref), embq_ref ref) {
     if (!forking) return 0;
     struct deferred *d = malloc(sizeof *d);
     if (!d) return 1; /* no memory: it stays */
-    *d = (struct deferred){deferred, free_it, ref};
-    deferred = d;
+    *d = (struct deferred){NULL, free_it, ref};
+    *deferred_end = d;
+    deferred_end = &d->next;
     return 1;
 }
 
 static void fork_is_over(void) {
     forking = 0;
-    /* The latest last: a broker is freed after what uses it. */
-    struct deferred *first = NULL;
-    while (deferred) {
+    while (deferred) { /* in order: a broker is freed after what uses it */
         struct deferred *d = deferred;
         deferred = d->next;
-        d->next = first;
-        first = d;
-    }
-    while (first) {
-        struct deferred *d = first;
-        first = d->next;
         d->free(d->ref);
         free(d);
     }
@@ -279,6 +272,7 @@ static void fork_is_over(void) {
 void embq_before_fork(void) {
     pthread_mutex_lock(&registry_mutex);
     forking = 1;
+    deferred_end = &deferred;
     for (struct engine *e = engines; e; e = e->next) {
         ATOMIC_STORE(&e->forking, e->attached);
         if (e->attached && engine_quiesce(e, FORK_WAIT_US)) engine_rest(e, 0);

@@ -5,11 +5,6 @@
 
 #include <string.h>
 
-static int64_t new_first(const struct claim *k) {
-    int64_t cursor = k->c->sub.cursor[k->lane];
-    return cursor ? cursor : message_id(k->c->id, k->lane, 0);
-}
-
 static int64_t new_last(const struct claim *k) {
     return message_id(k->c->id, k->lane, k->c->next_sequence - 1);
 }
@@ -21,7 +16,7 @@ static int64_t new_last(const struct claim *k) {
 static int64_t new_read(struct claim *k, int64_t most, int64_t run, int64_t token,
                         int64_t *ids, uint32_t *sizes) {
     struct engine *e = k->e;
-    int64_t count = 0, previous = new_first(k), last = new_last(k);
+    int64_t count = 0, previous = channel_cursor(k->c, k->lane), last = new_last(k);
     sqlite3_stmt *s =
         statement_ints(e, ST_MESSAGE_RANGE, k->c->shard, INTS(previous, last, most));
     int more;
@@ -55,7 +50,7 @@ static int new_claim(struct claim *k, int64_t most) {
     struct channel *c = k->c;
     int64_t ids[EMBQ_RUN_IDS];
     uint32_t sizes[EMBQ_RUN_IDS];
-    if (most <= 0 || new_first(k) >= new_last(k)) return 0;
+    if (most <= 0 || channel_cursor(k->c, k->lane) >= new_last(k)) return 0;
     int auto_ack = k->op->flags & EMBQ_CLAIM_AUTO_ACK;
     int64_t run = run_new_id(e, k->deadline_ms), token = token_new();
     int64_t count = new_read(k, most, run, token, ids, sizes);
@@ -95,7 +90,6 @@ static int keyed_look(struct claim *k, sqlite3_stmt *row, int64_t id) {
     d.key = key_hash(column_slice(row, 4));
     int taken = d.key ? key_is_taken(k->e, k->c, d.key) : 0;
     if (taken < 0) return -1;
-    k->c->sub.waiting++; /* delivery_store() counts it out of that */
     return taken ? key_block(k->e, k->c, &d) : keyed_give(k, row, &d);
 }
 
@@ -125,7 +119,8 @@ static int freed_claim(struct claim *k, int64_t most) {
 /* Go through those that no claim has seen yet. */
 static int keyed_claim(struct claim *k, int64_t most) {
     struct channel *c = k->c;
-    int64_t before = k->count, last = new_last(k), id = new_first(k), looked = 0;
+    int64_t before = k->count, last = new_last(k), id = channel_cursor(k->c, k->lane),
+            looked = 0;
     size_t receipts = k->op->receipts.size;
     if (most <= 0 || id >= last) return 0;
     sqlite3_stmt *s = statement_ints(k->e, ST_MESSAGE_RANGE, c->shard,
@@ -152,7 +147,7 @@ static int keyed_claim(struct claim *k, int64_t most) {
 
 int64_t fresh_count(struct claim *k, int64_t most) {
     struct waiter freed[EMBQ_RUN_IDS];
-    int64_t from = new_first(k), to = new_last(k), count = 0;
+    int64_t from = channel_cursor(k->c, k->lane), to = new_last(k), count = 0;
     if (k->c->options.ordered == ORDERED_BY_KEY)
         count = waiters_find(k, DELIVERY_NEW, most, freed);
     if (count < 0 || count >= most || from >= to) return count;

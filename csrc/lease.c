@@ -87,11 +87,9 @@ int leases_expire(struct engine *e) {
  * for each. */
 static int runs_end(struct engine *e, enum statement which, int64_t owner) {
     int64_t ids[EMBQ_RUNS_STEP];
-    int count = 0, more;
     if (runs_flush(e) < 0) return -1;
-    sqlite3_stmt *s = statement_ints(e, which, 0, INTS(EMBQ_RUNS_STEP, owner));
-    while ((more = statement_step(e, s)) > 0) ids[count++] = sq.column_int64(s, 0);
-    if (more < 0) return -1;
+    int count =
+        statement_ids(e, statement_ints(e, which, 0, INTS(EMBQ_RUNS_STEP, owner)), ids);
     for (int i = 0; i < count; i++) {
         struct run *r = run_get(e, ids[i]);
         if (!r) return storage_corrupt(e); /* found by the search, but not by its id */

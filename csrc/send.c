@@ -300,10 +300,9 @@ static int64_t one_send(struct engine *e, struct op *op, struct channel *c,
 }
 
 int64_t message_send(struct engine *e, struct op *op) {
-    struct channel *c = channel_get(e, op->channel);
-    if (!c)
-        return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
-    int code = message_validate(op, c->options.max_body);
+    int64_t code;
+    struct channel *c = channel_of_op(e, op, &code);
+    if (c) code = message_validate(op, c->options.max_body);
     if (code < 0) return code;
     int64_t now_ms = clock_wall_ms();
     return op->kind == OP_SEND ? one_send(e, op, c, now_ms)

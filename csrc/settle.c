@@ -108,11 +108,10 @@ static int settle_one(struct engine *e, const struct op *op, struct channel *c,
 }
 
 int64_t settle_run(struct engine *e, struct op *op) {
-    struct channel *c = channel_get(e, op->channel);
-    if (!c)
-        return e->storage_error ? -1 : error_set(EMBQ_NOT_FOUND, "the queue is gone");
-    int64_t settled = 0;
+    int64_t settled = 0, none;
+    struct channel *c = channel_of_op(e, op, &none);
     int code = EMBQ_LEASE_LOST;
+    if (!c) return none;
     /* From the last to the first, so that a run given back rewinds the cursor all the
      * way. */
     for (int i = op->count - 1; i >= 0; i--) {

@@ -432,6 +432,12 @@ int statement_do(struct engine *e, enum statement which, int shard, int count,
     return statement_run(e, statement_ints(e, which, shard, count, values));
 }
 
+int statement_ids(struct engine *e, sqlite3_stmt *s, int64_t *ids) {
+    int count = 0, more;
+    while ((more = statement_step(e, s)) > 0) ids[count++] = sq.column_int64(s, 0);
+    return more < 0 ? -1 : count;
+}
+
 int64_t statement_int(struct engine *e, enum statement which, int shard, int count,
                       const int64_t *values, int64_t otherwise) {
     sqlite3_stmt *s = statement_ints(e, which, shard, count, values);

@@ -114,6 +114,9 @@ int statement_run(struct engine *e, sqlite3_stmt *s);
 /* Bind integers and run; 0 or -1. */
 int statement_do(struct engine *e, enum statement which, int shard, int count,
                  const int64_t *values);
+/* The first columns of all rows, as many as the statement's limit allows; how many, -1.
+ */
+int statement_ids(struct engine *e, sqlite3_stmt *s, int64_t *ids);
 /* What was read contradicts itself: the group fails with CORRUPT. Returns -1. */
 int storage_corrupt(struct engine *e);
 /* The first column of the first row, `otherwise` when there is none. */

@@ -79,11 +79,17 @@ int text_keep(struct engine *e, char **text, struct slice s);
 /* The channel as the file has it now; NULL when there is none (or storage failed). */
 struct channel *channel_get(struct engine *e, int64_t id);
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription);
+/* That of an operation; NULL with the operation's outcome in `*code`. */
+struct channel *channel_of_op(struct engine *e, const struct op *op, int64_t *code);
 /* Whether this id can be one of its messages, as far as numbers tell. */
 static inline int channel_has_given_out(const struct channel *c, int64_t message) {
     int64_t sequence = message_sequence(message);
     return message_channel(message) == c->id && sequence > 0 &&
            sequence < c->next_sequence;
+}
+/* How far first deliveries have gone in a lane. */
+static inline int64_t channel_cursor(const struct channel *c, int lane) {
+    return c->sub.cursor[lane] ? c->sub.cursor[lane] : message_id(c->id, lane, 0);
 }
 /* From now on it has messages of this kind: LANES_.. or a lane's bit. */
 static inline void channel_use(struct channel *c, int64_t lanes) {
@@ -227,6 +233,8 @@ int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
                    int64_t owner);
 /* It and its message are done with. */
 int delivery_remove(struct engine *e, struct channel *c, struct delivery *d);
+/* The same, counted as dropped: nobody settled it. */
+int delivery_drop(struct engine *e, struct channel *c, struct delivery *d);
 int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
                   const char *reason, struct slice error);
 /* Its lease ended by death or expiry: a suspect, or a dead letter when it was its last.
@@ -251,13 +259,13 @@ void leases_note(struct engine *e, int64_t deadline_ms);
 /* It becomes ready at that time, in this lane. */
 int timer_defer(struct engine *e, struct channel *c, int lane, int64_t at_ms,
                 int64_t message);
-/* It is ready, and becomes a delivery that waits. */
+/* It is ready: a delivery that is new to the file. */
 int timer_take(struct engine *e, struct channel *c, int64_t at_ms, struct delivery *d);
 /* It perishes at that time, unless it is in flight then. */
 int timer_expire_at(struct engine *e, struct channel *c, int64_t at_ms,
                     int64_t message);
-/* One that was never handed out, as a delivery that waits, so that there is one way to
- * be counted out: 1; 0 when a run holds it; -1. */
+/* One that was never handed out, as a delivery that is new to the file: 1; 0 when a run
+ * holds it; -1. */
 int timer_untaken(struct engine *e, struct channel *c, struct delivery *d);
 /* It is no longer in flight: should it have an expiry, that counts again. */
 int timer_rearm(struct engine *e, struct channel *c, int64_t message);

@@ -23,8 +23,6 @@ int timer_defer(struct engine *e, struct channel *c, int lane, int64_t at_ms,
 }
 
 int timer_take(struct engine *e, struct channel *c, int64_t at_ms, struct delivery *d) {
-    c->sub.waiting++;
-    c->dirty = 1;
     return row_delete(e, ST_DUE_DELETE, INTS(c->sub.id, d->lane, at_ms, d->message));
 }
 
@@ -66,8 +64,7 @@ static int perish(struct engine *e, struct channel *c, struct delivery *d) {
     const struct slice none = {NULL, 0};
     if (c->options.dead_letter && !c->options.expiry_drops)
         return delivery_bury(e, c, d, "ttl", none);
-    c->sub.dropped++;
-    return delivery_remove(e, c, d);
+    return delivery_drop(e, c, d);
 }
 
 int timer_untaken(struct engine *e, struct channel *c, struct delivery *d) {
@@ -77,7 +74,6 @@ int timer_untaken(struct engine *e, struct channel *c, struct delivery *d) {
     if (times_read(e, c, d->message, &t) < 0) return -1;
     d->lane = t.lane;
     if (lane == EMBQ_LANE_DEFERRED) return timer_take(e, c, t.due_ms, d) < 0 ? -1 : 1;
-    c->sub.waiting++;
     return 1;
 }
 
@@ -110,18 +106,23 @@ static int passed_find(struct engine *e, int64_t now_ms, int64_t *messages,
     return more < 0 ? -1 : count;
 }
 
+/* When the next one perishes. */
+static int64_t expiry_look(struct engine *e) {
+    e->next_expiry_ms = statement_int(e, ST_EXPIRY_NEXT, 0, 0, NULL, INT64_MAX);
+    e->next_expiry_epoch = e->epoch;
+    return e->next_expiry_ms;
+}
+
 int timers_expire(struct engine *e) {
     int64_t messages[EMBQ_EXPIRE_STEP], times[EMBQ_EXPIRE_STEP], now = clock_wall_ms();
     if (e->next_expiry_epoch == e->epoch && now < e->next_expiry_ms) return 0;
     if (e->perished_in == e->transaction) return 1; /* one step for the whole group */
+    if (now < expiry_look(e)) return e->storage_error ? -1 : 0;
     int count = passed_find(e, now, messages, times);
+    if (!count) storage_corrupt(e); /* looked for otherwise it is there: endless */
     for (int i = 0; i < count; i++)
         if (expire(e, messages[i], times[i]) < 0) return -1;
-    if (count < 0) return -1;
-    if (count) e->perished_in = e->transaction;
-    e->next_expiry_ms = statement_int(e, ST_EXPIRY_NEXT, 0, 0, NULL, INT64_MAX);
-    e->next_expiry_epoch = e->epoch;
-    /* Something is over, and was not found: that would never end. */
-    if (!count && now >= e->next_expiry_ms) storage_corrupt(e);
-    return e->storage_error ? -1 : now >= e->next_expiry_ms;
+    e->perished_in = e->transaction;
+    int more = now >= expiry_look(e);
+    return e->storage_error ? -1 : more;
 }

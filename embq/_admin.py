@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Any
 
 from embq import _native
+from embq._codec import encode_text
 from embq._options import Options
 from embq._times import TIME_MAX_MS, epoch_ms
-from embq.errors import InvalidArgument
 
 
 class Administration:
@@ -31,7 +31,6 @@ class Administration:
             InvalidArgument: An option makes no sense, or cannot be changed.
             NotFound: The queue is gone.
         """
-        Options.check_names(options)
         while True:
             name = self.name.encode()
             _, packed = _native.declare(self._handle, name, b"")
@@ -80,12 +79,5 @@ class Administration:
         Raises:
             NotFound: There is no such message in this queue, or not any more.
         """
-        if not isinstance(id, str):
-            msg = f"id: {type(id).__name__} is not a str"
-            raise InvalidArgument(msg)
-        try:
-            encoded = id.encode()
-        except UnicodeEncodeError as error:
-            msg = "id: not valid Unicode"
-            raise InvalidArgument(msg) from error
-        return _native.cancel(self._handle, self._channel, encoded)
+        message = encode_text(id, "id")
+        return _native.cancel(self._handle, self._channel, message)

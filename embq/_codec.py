@@ -74,6 +74,22 @@ def text(value: str | None, what: str) -> None:
         raise InvalidArgument(msg)
 
 
+def encode_text(value: str, what: str) -> bytes:
+    """Return a text's bytes, for C.
+
+    Raises:
+        InvalidArgument: It is no str, or not valid Unicode.
+    """
+    if not isinstance(value, str):
+        msg = f"{what}: {type(value).__name__} is not a str"
+        raise InvalidArgument(msg)
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{what}: not valid Unicode"
+        raise InvalidArgument(msg) from error
+
+
 def encode_fields(
     type: str | None,  # noqa: A002
     source: str | None,

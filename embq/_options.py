@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from embq._codec import CODECS, pack
+from embq._codec import CODECS, encode_text, pack
 from embq._times import milliseconds, positive_ms
 from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
 
@@ -107,24 +107,16 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             ),
         )
 
-    @staticmethod
-    def check_names(given: dict[str, Any]) -> None:
-        """Refuse options that there are not, or that cannot be changed.
+    def changed(self, name: str, given: dict[str, Any]) -> Self:
+        """Return these options with some others.
 
         Raises:
-            InvalidArgument: Naming them.
+            InvalidArgument: An option could never work, or is none that can change.
         """
         unknown = sorted(set(given) - _CHANGEABLE)
         if unknown:
             msg = f"configure: {', '.join(unknown)}: no option, or one that stays"
             raise InvalidArgument(msg, f"known are {', '.join(sorted(_CHANGEABLE))}")
-
-    def changed(self, name: str, given: dict[str, Any]) -> Self:
-        """Return these options with some others.
-
-        Raises:
-            InvalidArgument: An option could never work.
-        """
         kept = {option: self.show(option) for option in _CHANGEABLE}
         stays = {"codec": self.codec, "ordered": self.show("ordered")}
         return type(self).build(name, {**kept, **stays, **given})
@@ -187,14 +179,7 @@ def encode_name(name: str, what: str = "name") -> bytes:
     Raises:
         InvalidArgument: Not a str of 1 to 255 bytes of UTF-8 without NUL.
     """
-    if not isinstance(name, str):
-        msg = f"{what}: {type(name).__name__} is not a str"
-        raise InvalidArgument(msg)
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError as error:
-        msg = f"{what}: not valid Unicode"
-        raise InvalidArgument(msg) from error
+    encoded = encode_text(name, what)
     if not 1 <= len(encoded) <= MAX_NAME or b"\0" in encoded:
         msg = f"{what}: {name[:40]!r} has {len(encoded)} bytes"
         hint = f"a name has 1 to {MAX_NAME} bytes of UTF-8, and no NUL"

@@ -90,17 +90,22 @@ def test_one_warning_for_a_queue(site: CoreSite, queue: embq.Queue[Any]) -> None
         taken[1].ack()
 
 
-def test_a_retry_that_was_extended(site: CoreSite, queue: embq.Queue[Any]) -> None:
-    """The lease of a retry is known once it was extended, and not before."""
-    take(queue).nack(delay=0)
-    message = take(queue)
-    site.clock.advance(33.5)
+def extend_and_be_late(site: CoreSite, message: embq.Message[Any]) -> None:
+    """Extend by 10 s, without a warning, and ack 12 s later, with one."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         message.extend(10)
     site.clock.advance(12)
     with pytest.warns(LeaseExpiredWarning, match=r"by 2\.0 s, though it was extended"):
         message.ack()
+
+
+def test_a_retry_that_was_extended(site: CoreSite, queue: embq.Queue[Any]) -> None:
+    """The lease of a retry is known once it was extended, and not before."""
+    take(queue).nack(delay=0)
+    message = take(queue)
+    site.clock.advance(33.5)
+    extend_and_be_late(site, message)
 
 
 def test_a_lost_retry_in_a_failing_block(
@@ -134,12 +139,7 @@ def test_an_extended_lease(site: CoreSite, queue: embq.Queue[Any]) -> None:
     message = take(queue)
     message.extend(100)
     site.clock.advance(99)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        message.extend(10)
-    site.clock.advance(12)
-    with pytest.warns(LeaseExpiredWarning, match=r"by 2\.0 s, though it was extended"):
-        message.ack()
+    extend_and_be_late(site, message)
 
 
 def test_a_lost_lease_in_a_failing_block(

@@ -173,6 +173,16 @@ MUTANTS = [
         ),
     ),
     mutant(
+        "One that never waited is counted out of those that wait",
+        "2",
+        f"{DELAY}::test_delay[core]",
+        (
+            DELIVERY,
+            "    else if (d->stored) c->sub.waiting--;",
+            "    else c->sub.waiting--;",
+        ),
+    ),
+    mutant(
         "A dedup id is not noted",
         "2",
         f"{DEDUP}::test_a_second_send_is_a_duplicate[core]",
@@ -216,8 +226,8 @@ MUTANTS = [
         f"{ADMINS}::test_cancel_what_is_held[core]",
         (
             ADMIN,
-            "    if (found == 0 || d.owner) return 0;\n    return drop",
-            "    c->sub.waiting += found == 0;\n    return drop",
+            "    if (found == 0 || d.owner) return 0;\n",
+            "",
         ),
     ),
     mutant(
