@@ -55,6 +55,10 @@ static void engine_free(struct engine *e) {
             *at = e->next;
             break;
         }
+    /* What the keeper staged while the engine could not be attached. */
+    pthread_mutex_lock(&e->mutex);
+    ring_fail(e, NULL, EMBQ_CLOSED, 1);
+    ring_unlock(e);
     runs_drop(e);
     channels_free(e);
     pthread_mutex_destroy(&e->mutex);
