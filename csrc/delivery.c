@@ -9,16 +9,18 @@
 
 #include <string.h>
 
-struct delivery delivery_of_run(struct run *r, int64_t message) {
-    struct delivery d = {.message = message,
-                         .lane = message_lane(message),
-                         .run = r,
-                         .receive_count = 1,
-                         .token = token_of_member(r->token, message),
-                         .owner = r->owner,
-                         .deadline_ms = run_deadline_ms(r->id),
-                         .first_at_ms = r->claimed_at_ms};
-    return d;
+int delivery_of_run(struct engine *e, struct run *r, int64_t message,
+                    struct delivery *d) {
+    *d = (struct delivery){.message = message,
+                           .lane = message_lane(message),
+                           .run = r,
+                           .receive_count = 1,
+                           .token = token_of_member(r->token, message),
+                           .owner = r->owner,
+                           .deadline_ms = run_deadline_ms(r->id),
+                           .first_at_ms = r->claimed_at_ms,
+                           .key = run_key(e, r, message)};
+    return e->storage_error ? -1 : 0;
 }
 
 int delivery_read(struct engine *e, struct channel *c, int64_t message,
@@ -87,19 +89,22 @@ int delivery_store(struct engine *e, struct channel *c, struct delivery *d,
     return timer_rearm(e, c, d->message);
 }
 
+/* Its row goes, and what waited behind it goes on. */
 static int delivery_delete(struct engine *e, struct channel *c,
                            const struct delivery *d) {
-    if (!d->stored) return 0;
-    if (statement_do(e, ST_DELIVERY_DELETE, 0, INTS(c->sub.id, d->message)) < 0)
+    int waited_behind = !d->owner && d->due_at_ms < 0;
+    if (d->stored &&
+        statement_do(e, ST_DELIVERY_DELETE, 0, INTS(c->sub.id, d->message)) < 0)
         return -1;
-    return key_release(e, c, d);
+    return d->key && !waited_behind ? key_release(e, c, d->key) : 0;
 }
 
 int delivery_remove(struct engine *e, struct channel *c, struct delivery *d) {
     int of_run = d->run != NULL;
     delivery_leave(e, c, d, MEMBER_ACKED);
     c->sub.removed++;
-    if (of_run) return 0; /* runs_flush() deletes the message, in stretches */
+    if (of_run) /* runs_flush() deletes the message, in stretches */
+        return delivery_delete(e, c, d);
     int64_t size = message_remove(e, c, d->message);
     if (size < 0) return -1;
     c->sub.removed_bytes += size;

@@ -90,10 +90,35 @@ static enum member state_at(const uint8_t *states, int64_t i) {
     return (enum member)(states[i >> 2] >> ((int)(i & 3) * 2) & 3);
 }
 
-void run_hold(struct run *r, int64_t message, uint32_t size) {
+int run_hold(struct engine *e, struct run *r, int64_t message, uint32_t size,
+             int64_t key) {
+    int64_t span = r->last - r->first + 1, i = message - r->first;
+    if (key && !r->keys) r->keys = calloc((size_t)span, sizeof *r->keys);
+    if (key && !r->keys) {
+        e->storage_error = SQLITE_NOMEM;
+        return -1;
+    }
+    if (key) r->keys[i] = key;
     state_put(r, message, MEMBER_HELD);
-    r->sizes[message - r->first] = size;
+    r->sizes[i] = size;
     r->held++;
+    return 0;
+}
+
+int64_t run_key(struct engine *e, const struct run *r, int64_t message) {
+    const struct channel *c = r->channel;
+    if (c->options.ordered != ORDERED_BY_KEY) return 0;
+    if (r->keys) return r->keys[message - r->first];
+    sqlite3_stmt *s = statement_ints(e, ST_MESSAGE_KEY, c->shard, INTS(message));
+    if (statement_step(e, s) <= 0) return storage_corrupt(e);
+    int64_t key = key_hash(column_slice(s, 0));
+    sq.reset(s);
+    return key;
+}
+
+static void run_free(struct run *r) {
+    free(r->keys);
+    free(r);
 }
 
 enum member run_member(const struct run *r, int64_t message) {
@@ -234,7 +259,7 @@ int runs_flush(struct engine *e) {
             }
             *at = r->next;
             e->run_count--;
-            free(r);
+            run_free(r);
         }
     }
     return 0;
@@ -245,7 +270,7 @@ void runs_drop(struct engine *e) {
         while (e->runs[i]) {
             struct run *r = e->runs[i];
             e->runs[i] = r->next;
-            free(r);
+            run_free(r);
         }
     e->run_count = 0;
 }
@@ -255,8 +280,9 @@ int run_expire(struct engine *e, struct run *r) {
     r->dirty = 1; /* also when nothing is held: then its row goes */
     for (int64_t id = r->first; id <= r->last; id++) {
         if (run_member(r, id) != MEMBER_HELD) continue;
-        struct delivery d = delivery_of_run(r, id);
-        if (delivery_expire(e, c, &d) < 0) return -1;
+        struct delivery d;
+        if (delivery_of_run(e, r, id, &d) < 0 || delivery_expire(e, c, &d) < 0)
+            return -1;
     }
     return 0;
 }

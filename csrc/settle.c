@@ -24,8 +24,7 @@ static int receipt_find(struct engine *e, struct channel *c, const struct receip
     if (run && run->channel == c &&
         token_of_member(run->token, r->message) == r->token &&
         run_member(run, r->message) == MEMBER_HELD) {
-        *d = delivery_of_run(run, r->message);
-        return 1;
+        return delivery_of_run(e, run, r->message, d) < 0 ? -1 : 1;
     }
     int found = delivery_read(e, c, r->message, d);
     return found > 0 ? r->token != 0 && d->token == r->token : found;
@@ -81,6 +80,7 @@ static int give_back(struct engine *e, struct channel *c, struct delivery *d) {
         c->sub.delivered--;
         c->dirty = 1;
         channel_offer(e, c);
+        if (d->key && key_release(e, c, d->key) < 0) return -1;
         return timer_rearm(e, c, d->message);
     }
     c->sub.delivered--;

@@ -78,6 +78,7 @@ struct sqlite_io_methods {
     X(bind_null, 6, int, (sqlite3_stmt *, int))                                        \
     X(bind_text, 10, int, (sqlite3_stmt *, int, const char *, int, sqlite_destructor)) \
     X(busy_timeout, 14, int, (sqlite3 *, int))                                         \
+    X(changes, 15, int, (sqlite3 *))                                                   \
     X(close, 16, int, (sqlite3 *))                                                     \
     X(column_blob, 19, const void *, (sqlite3_stmt *, int))                            \
     X(column_bytes, 20, int, (sqlite3_stmt *, int))                                    \

@@ -153,6 +153,9 @@ static const char *const texts[STATEMENTS] = {
     [ST_MESSAGE_SIZE] = "select length(body)\n"
                         "from embq_message_%d\n"
                         "where id = ?1",
+    [ST_MESSAGE_KEY] = "select key\n"
+                       "from embq_message_%d\n"
+                       "where id = ?1",
     [ST_MESSAGE_SIZES] = "select coalesce(sum(length(body)), 0)\n"
                          "from embq_message_%d\n"
                          "where id between ?1 and ?2",
@@ -292,17 +295,25 @@ static const char *const texts[STATEMENTS] = {
                             "  and message & 2199023255551 < ?2\n"
                             "limit ?3",
     [ST_KEY_TAKEN] = "select 1\n"
-                     "from embq_delivery\n"
-                     "where subscription = ?1 and key_hash = ?2\n"
-                     "limit 1",
-    [ST_KEY_RELEASE] = "update embq_delivery\n"
-                       "set due_at_ms = 0\n"
-                       "where subscription = ?1 and due_at_ms < 0 and message = (\n"
-                       "  select message\n"
-                       "  from embq_delivery\n"
-                       "  where subscription = ?1 and key_hash = ?2\n"
-                       "  order by message\n"
-                       "  limit 1)",
+                     "from embq_key\n"
+                     "where subscription = ?1 and key_hash = ?2",
+    [ST_KEY_TAKE] = "insert into embq_key(subscription, key_hash, message)\n"
+                    "values (?1, ?2, ?3)\n"
+                    "on conflict do nothing",
+    [ST_KEY_NEXT] = "select message\n"
+                    "from embq_delivery\n"
+                    "where subscription = ?1 and key_hash = ?2\n"
+                    "order by message\n"
+                    "limit 1",
+    [ST_KEY_PASS_ON] = "update embq_key\n"
+                       "set message = ?3\n"
+                       "where subscription = ?1 and key_hash = ?2",
+    [ST_KEY_FREE] = "delete from embq_key\n"
+                    "where subscription = ?1 and key_hash = ?2",
+    [ST_DELIVERY_UNBLOCK] = "update embq_delivery\n"
+                            "set due_at_ms = 0\n"
+                            "where subscription = ?1 and message = ?2\n"
+                            "  and due_at_ms < 0",
 
     [ST_DEDUP_FIND] = "select result\n"
                       "from embq_idempotency\n"

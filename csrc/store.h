@@ -167,6 +167,8 @@ struct run {
     uint8_t states[EMBQ_RUN_IDS / 4]; /* two bits a member: enum member */
     uint8_t
         stored[EMBQ_RUN_IDS / 4]; /* as in the file: what is acked here is deleted */
+    int64_t *keys;    /* their hashes, when the queue is ordered by key and this process
+                         claimed them */
     uint32_t sizes[]; /* of the bodies, when this process claimed them (sizes_known) */
 };
 
@@ -188,7 +190,10 @@ int64_t run_new_id(struct engine *e, int64_t deadline_ms);
  * memory. */
 struct run *run_new(struct engine *e, struct channel *c, int64_t id, int64_t token,
                     int64_t first, int64_t last);
-void run_hold(struct run *r, int64_t message, uint32_t size);
+int run_hold(struct engine *e, struct run *r, int64_t message, uint32_t size,
+             int64_t key);
+/* The hash of a member's key, 0 for none. */
+int64_t run_key(struct engine *e, const struct run *r, int64_t message);
 /* NULL when there is no such run (or storage failed). */
 struct run *run_get(struct engine *e, int64_t id);
 enum member run_member(const struct run *r, int64_t message);
@@ -224,7 +229,8 @@ struct delivery {
     struct slice error; /* of the nack that put it here; not read back */
 };
 
-struct delivery delivery_of_run(struct run *r, int64_t message);
+int delivery_of_run(struct engine *e, struct run *r, int64_t message,
+                    struct delivery *d);
 /* The row of a message: 1 found, 0 not, -1. */
 int delivery_read(struct engine *e, struct channel *c, int64_t message,
                   struct delivery *d);
@@ -285,12 +291,14 @@ int dedup_note(struct engine *e, const struct channel *c, struct slice id, int64
 
 /* Never 0, but for no key. */
 int64_t key_hash(struct slice key);
-/* Whether a message of this key is in flight or waits: 1, 0, -1. */
+/* Whether a message has this key: 1, 0, -1. */
 int key_is_taken(struct engine *e, const struct channel *c, int64_t key);
+/* Now this one has it: 1; 0 when another has, -1. */
+int key_take(struct engine *e, const struct channel *c, int64_t key, int64_t message);
 /* A new message waits behind the others of its key. */
 int key_block(struct engine *e, struct channel *c, struct delivery *d);
-/* It is gone: the next of its key waits no longer. */
-int key_release(struct engine *e, struct channel *c, const struct delivery *d);
+/* The one that had it is gone: the next of this key has it, and waits no longer. */
+int key_release(struct engine *e, struct channel *c, int64_t key);
 
 /* ---- admin.c: what is done to a queue as a whole ---- */
 

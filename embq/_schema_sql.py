@@ -160,6 +160,15 @@ on embq_delivery(subscription, key_hash, message)
 where key_hash is not null
 """
 
+_KEY = """
+create table embq_key(  -- keys of which a message is in flight, or waits for its turn
+  subscription integer not null,
+  key_hash integer not null,
+  message integer not null,  -- it: others of this key wait until it is gone
+  primary key (subscription, key_hash)
+) strict, without rowid
+"""
+
 _DUE = """
 create table embq_due(  -- messages with a delay, until they are handed out
   subscription integer not null,
@@ -356,6 +365,7 @@ def statements() -> Iterator[str]:
         _DELIVERY_WAITING,
         _DELIVERY_LEASED,
         _DELIVERY_KEY,
+        _KEY,
         _DUE,
         _EXPIRY,
         _IDEMPOTENCY,
