@@ -34,11 +34,16 @@ BREACHES = {
     ],
     "a message that perishes": ["delete from embq_expiry"],
     "a delivery is of": ["delete from embq_message_1"],
-    "of each key the first": [
-        "update embq_delivery set due_at_ms = 0",
-        "update embq_delivery set due_at_ms = -1",
-        "delete from embq_delivery where due_at_ms >= 0",
+    "what is out of a queue that is ordered": ["update embq_key set message = 1"],
+    "a key that is taken": [
+        "update embq_key set key_hash = key_hash + 1",
+        "insert into embq_key values (2, 7, 7)",
     ],
+    "what is blocked": [
+        "delete from embq_key",
+        "update embq_key set message = message + 1",
+    ],
+    "a delivery knows its key": ["update embq_delivery set key_hash = null"],
     "a queue says which lanes": [
         "update embq_state set lanes = 1 << 15",
         "update embq_state set lanes = lanes & 65535",

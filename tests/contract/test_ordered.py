@@ -152,6 +152,35 @@ def test_at_most_once(site: Any) -> None:
     assert queue.depth() == 0
 
 
+def test_auto_ack_waits_for_the_key(site: Any) -> None:
+    """At most once too, nothing passes another of its key that is in flight."""
+    queue = site.broker.queue("q", ordered="key")
+    keyed(queue, "a1 a2 b1 b2")
+    first = queue.receive()
+    taken = []
+    while some := queue.receive_many(AT_MOST, auto_ack=True):
+        taken += [message.data for message in some]
+    assert taken == ["b1", "b2"]
+    first.ack()
+    assert queue.receive(auto_ack=True).data == "a2"
+    assert queue.depth() == 0
+
+
+def test_what_is_given_back_frees_its_key(site: Any) -> None:
+    """Prefetched and not handed out, it is as new as before, and so is its key."""
+    queue = site.broker.queue("q", ordered="key")
+    keyed(queue, "a1 b1")
+    for message in queue.messages(prefetch=10, wait=0):
+        assert message.data == "a1"
+        break
+    keyed(queue, "b2")
+    again = queue.receive()
+    assert (again.data, again.receive_count) == ("b1", 1)
+    assert queue.receive() is None
+    again.ack()
+    assert queue.receive().data == "b2"
+
+
 def test_a_ttl_frees_the_key(site: Any) -> None:
     """When the first perishes the next may go; when one behind it does, nothing."""
     queue = site.broker.queue("q", ordered="key", expiry="drop", retry=STEADY)

@@ -33,6 +33,8 @@ const struct rows rows[ROWS] = {
     {"embq_delivery", "subscription, message", "1", 12,
      {"subscription", "message", "lane", "kind", "due_at_ms", "receive_count",
       "token", "owner", "deadline_ms", "first_at_ms", "error", "key_hash"}},
+    {"embq_key", "subscription, key_hash", "1", 3,
+     {"subscription", "key_hash", "message"}},
     {"embq_message_0", "rowid", "1", MESSAGE_COLUMNS},
     {"embq_message_1", "rowid", "1", MESSAGE_COLUMNS},
     {"embq_message_2", "rowid", "1", MESSAGE_COLUMNS},
@@ -57,6 +59,7 @@ const char *const schema_damages[SCHEMA_DAMAGES] = {
     "create trigger t before insert on embq_owner begin select raise(ignore); end",
     "create trigger t before delete on embq_message_0 begin select raise(abort, 'no'); "
     "end",
+    "create trigger t before insert on embq_key begin select raise(ignore); end",
     /* Indexes that are not there, or forbid too much. */
     "drop index embq_delivery_waiting",
     "drop index embq_delivery_leased",

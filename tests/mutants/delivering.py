@@ -21,8 +21,8 @@ MUTANTS = [
         f"{GIVE_BACK}::test_the_loop_ends_when_nothing_comes[core]",
         (
             FRESH,
-            "    c->sub.cursor[k->lane] = ids[count - 1];",
-            "    c->sub.cursor[k->lane] = ids[count - 1] + (count > 1);",
+            "b.looked ? b.seen : new_last(k);",
+            "b.looked ? b.seen + (b.looked > 1) : new_last(k);",
         ),
     ),
     mutant(
@@ -43,8 +43,8 @@ MUTANTS = [
         f"{SETTLING}::test_auto_ack[core]",
         (
             FRESH,
-            "    if (auto_ack) return new_auto_ack(k, ids, sizes, count);\n",
-            "    (void)auto_ack, (void)new_auto_ack;\n",
+            " ? batch_delete(k, &b) : batch_hold(k, &b);",
+            " ? ((void)batch_delete, batch_hold(k, &b)) : batch_hold(k, &b);",
         ),
     ),
     mutant(

@@ -111,7 +111,33 @@ MUTANTS = [
         "Two messages of one key are in flight",
         "6",
         f"{ORDERED}::test_one_of_a_key_at_a_time[core]",
+        (ORDER, "    return sq.changes(e->db);", "    return 1;"),
+    ),
+    mutant(
+        "At most once, a key is free though another has it",
+        "6",
+        f"{ORDERED}::test_auto_ack_waits_for_the_key[core]",
         (ORDER, "    return e->storage_error ? -1 : taken != 0;", "    return 0;"),
+    ),
+    mutant(
+        "What is given back keeps its key",
+        "2, 6",
+        f"{ORDERED}::test_what_is_given_back_frees_its_key[core]",
+        (
+            "csrc/settle.c",
+            "        if (d->key && key_release(e, c, d->key) < 0) return -1;\n",
+            "",
+        ),
+    ),
+    mutant(
+        "A member of a run that fails does not know its key",
+        "6",
+        f"{ORDERED}::test_a_failed_one_keeps_its_key_back[core]",
+        (
+            DELIVERY,
+            ".key = run_key(e, r, message)};",
+            ".key = 0};",
+        ),
     ),
     mutant(
         "The next of a key waits for ever",
@@ -119,8 +145,8 @@ MUTANTS = [
         f"{ORDERED}::test_one_of_a_key_at_a_time[core]",
         (
             ORDER,
-            "    return statement_do(e, ST_KEY_RELEASE, 0, INTS(c->sub.id, d->key));",
-            "    return 0;",
+            "return statement_do(e, ST_DELIVERY_UNBLOCK, 0, INTS(c->sub.id, next));",
+            "return 0;",
         ),
     ),
     mutant(
@@ -128,22 +154,9 @@ MUTANTS = [
         "6",
         f"{ORDERED}::test_a_ttl_frees_the_key[core]",
         (
-            ORDER,
+            DELIVERY,
             "    int waited_behind = !d->owner && d->due_at_ms < 0;",
             "    int waited_behind = 0;",
-        ),
-        (
-            STATEMENT,
-            '"where subscription = ?1 and due_at_ms < 0 and message = (\\n"',
-            '"where subscription = ?1 and due_at_ms < 0 and message in (\\n"',
-        ),
-        (
-            STATEMENT,
-            """                       "  order by message\\n"
-                       "  limit 1)",
-""",
-            """                       "  order by message)",
-""",
         ),
     ),
     mutant(
@@ -152,8 +165,8 @@ MUTANTS = [
         f"{ORDERED}::test_many_behind_one[core]",
         (
             FRESH,
-            "more == 0 && looked == most + EMBQ_LOOK_STEP;",
-            "more < 0 && looked;",
+            "k->op->again = by_key && b.looked == limit;",
+            "k->op->again = 0;",
         ),
     ),
     mutant(

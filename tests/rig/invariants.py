@@ -25,7 +25,22 @@ _LANE_OF_PRIORITY = f"""
     else (m.flags & 15) - (m.flags & 15 > 4)
   end"""
 
-#: By what it says: a search for rows that break it, among `stored`.
+_KEYED = """
+  select
+    v.row,
+    v.state,
+    v.key,
+    key_hash(v.key) as key_hash,
+    v.state = 'in_flight' or (v.state <> 'blocked' and d.message is not null) as out
+  from embq_messages v
+  join embq_channel c on c.name = v.queue
+  left join embq_delivery d on d.message = v.row
+  where c.ordered = 1 and v.key is not null
+"""
+_ITS_KEY = "s.channel = v.row >> 45 and k.key_hash = v.key_hash"
+
+#: By what it says: a search for rows that break it, among `stored`
+#: messages and those that are `keyed`.
 RULES = {
     "a row of embq_due is of a message with that delay that nobody has had": f"""
 select d.message, d.lane, d.due_at_ms
@@ -83,16 +98,38 @@ from embq_delivery d
 left join stored m on m.id = d.message
 where m.id is null
 """,
-    "of each key the first alone is not blocked": """
-select d.subscription, d.key_hash, d.message, d.due_at_ms, d.owner
+    "what is out of a queue that is ordered by key has its key": f"""
+select v.row, v.state, v.key
+from keyed v
+where v.out <> exists (
+  select 1
+  from embq_key k
+  join embq_state s on s.id = k.subscription
+  where {_ITS_KEY} and k.message = v.row
+)
+""",
+    "a key that is taken is that of a message": f"""
+select k.subscription, k.key_hash, k.message
+from embq_key k
+join embq_state s on s.id = k.subscription
+left join keyed v on v.row = k.message and {_ITS_KEY}
+where v.row is null
+""",
+    "what is blocked waits behind one that was sent before": f"""
+select v.row, v.key
+from keyed v
+where v.state = 'blocked' and not exists (
+  select 1
+  from embq_key k
+  join embq_state s on s.id = k.subscription
+  where {_ITS_KEY} and k.message < v.row
+)
+""",
+    "a delivery knows its key": """
+select d.message, d.key_hash
 from embq_delivery d
-where (d.due_at_ms < 0 or d.key_hash is not null)
-  and (d.due_at_ms < 0 and d.owner is null) <> exists (
-    select 1
-    from embq_delivery before
-    where before.subscription = d.subscription and before.key_hash = d.key_hash
-      and before.message < d.message
-  )
+left join keyed v on v.row = d.message
+where d.key_hash is not v.key_hash
 """,
     "a queue says which lanes it uses": f"""
 select s.channel, m.id, s.lanes
@@ -118,11 +155,21 @@ having s.waiting <> count(d.message)
 }
 
 
+def _key_hash(key: str) -> int:
+    """Of a key, as csrc/order.c has it (FNV-1a, 64 bits, signed)."""
+    value = 0xCBF29CE484222325
+    for byte in key.encode():
+        value = (value ^ byte) * 0x100000001B3 & (1 << 64) - 1
+    return value - (value >> 63 << 64) or 1
+
+
 def broken(connection: sqlite3.Connection) -> list[str]:
     """Search for rows that break a rule."""
+    connection.create_function("key_hash", 1, _key_hash, deterministic=True)
+    tables = f"with stored as (\n{_STORED}\n), keyed as ({_KEYED})"
     found = []
     for rule, search in RULES.items():
-        rows = connection.execute(f"with stored as (\n{_STORED}\n){search}").fetchall()
+        rows = connection.execute(tables + search).fetchall()
         if rows:
             found.append(f"not so: {rule}: {rows[:SHOWN]}")
     return found

@@ -196,8 +196,8 @@ def by_key(play: Play) -> None:
     play.settle("ack", "b2")
     play.claim("b3", "d2", take=True)
     keyed(play, "e1 e2 f1")
-    play.claim("e1", "f1", take=True)
-    play.claim("e2", take=True)
+    play.claim("e1", "e2", take=True)
+    play.claim("f1", take=True)
 
 
 @placing(options={"ordered": "key", "max_receives": 1})
