@@ -152,7 +152,7 @@ MUTANTS = [
     mutant(
         "A message that perishes behind another of its key frees the key",
         "6",
-        f"{ORDERED}::test_a_ttl_frees_the_key[core]",
+        f"{ORDERED}::test_what_perishes_behind_another_frees_nothing[core]",
         (
             DELIVERY,
             "    int waited_behind = !d->owner && d->due_at_ms < 0;",
