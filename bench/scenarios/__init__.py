@@ -1,6 +1,15 @@
 """The aims of embq alone: each module is a topic, each function a scenario."""
 
-from scenarios import backlog, beside, latency, placing, processes, receiving, sending
+from scenarios import (
+    backlog,
+    beside,
+    latency,
+    many,
+    placing,
+    processes,
+    receiving,
+    sending,
+)
 
 #: By the name for `--only`, in the order of the report.
 SCENARIOS = {
@@ -24,4 +33,5 @@ SCENARIOS = {
     "leases": placing.leases,
     "expiry": placing.expiry,
     "keys": placing.keys,
+    "queues": many.queues,
 }

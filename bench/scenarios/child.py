@@ -5,17 +5,22 @@ child.py pipe PATH COUNT          the same of lines on stdin
 child.py send PATH SECONDS        begins at a line on stdin; how many, how many Busy
 child.py work PATH                begins at a line on stdin; how many, and when the last
 child.py drain PATH               messages() with ack_nowait until nothing is left
+child.py turn PATH                send, receive, ack now and then, until a line on stdin
+child.py first PATH               how many seconds until a first message was sent
 """
 
 import json
 import logging
 import os
 import sys
+import threading
 import time
 
 import embq
 
 BODY = bytes(range(100))
+BEGUN = time.perf_counter()
+PAUSE_S = 0.0005
 
 
 def ready():
@@ -75,20 +80,43 @@ def drain(queue):
     print(count, flush=True)
 
 
+def turn(queue):
+    ready()
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.readline(), ended.set())).start()
+    while not ended.is_set():
+        queue.send(BODY)
+        queue.receive().ack()
+        time.sleep(PAUSE_S)
+
+
+def first(queue):
+    queue.send(BODY)
+    took = time.perf_counter() - BEGUN
+    ready()
+    sys.stdin.readline()
+    print(took, flush=True)
+
+
 ROLES = {
     "receive": receive,
     "pipe": pipe,
     "send": send,
     "work": work,
     "drain": drain,
+    "turn": turn,
+    "first": first,
 }
+
+
+NORMAL = ("receive", "pipe", "work", "turn", "first")
 
 
 def main():
     # Its word on SQLite's WAL-reset bug is said by the report.
     logging.getLogger("embq").setLevel(logging.ERROR)
     role, path, *arguments = sys.argv[1:]
-    durability = "normal" if role in ("receive", "pipe", "work") else "full"
+    durability = "normal" if role in NORMAL else "full"
     with embq.open(path, durability=durability) as broker:
         queue = broker.queue("bench", codec="raw")
         ROLES[role](queue, *arguments)

@@ -1,0 +1,94 @@
+"""Many queues in one file: what each one costs, and whether there is a cliff."""
+
+import random
+import resource
+from pathlib import Path
+from time import perf_counter
+
+import embq
+from scenarios.measure import BODY, compare, plain, start_child
+
+FEW, MANY = 10, 10_000
+TURNS = 2_000
+PAGE_KIB = resource.getpagesize() / 1024
+
+
+def queues(run):
+    """Work on 10,000 queues at random, against 10; open, list and forget them."""
+    kinds = ("turn", "beside", "open", "list", "made")
+    samples = {kind: {FEW: [], MANY: []} for kind in kinds}
+    memory = []
+    for _ in range(run.rounds):
+        for count in (FEW, MANY):
+            found = _measure(run, count)
+            for kind, rows in samples.items():
+                rows[count].append(found[kind])
+            if count == MANY:
+                memory.append(found["memory"])
+    titles = {
+        "turn": ("send+receive+ack on a queue at random, of", "us", 2),
+        "beside": ("the same, while another process commits, of", "us", 2),
+        "open": ("a new process opens the file and sends, of", "ms", 4),
+        "list": ("queues() of", "ms", None),
+        "made": ("broker.queue() of a new one, of", "us", 2),
+    }
+    figures = [
+        compare(
+            f"queues-{kind}",
+            f"{what} 10,000 queues / 10, normal",
+            unit,
+            samples[kind],
+            MANY,
+            FEW,
+            at_most=at_most,
+        )
+        for kind, (what, unit, at_most) in titles.items()
+    ]
+    what = "memory of a queue in use, of 10,000"
+    return [*figures, plain("queues-memory", what, "KiB", memory, at_most=4)]
+
+
+def _measure(run, count):
+    with run.folder() as folder:
+        path = folder / "bench.db"
+        with embq.open(path, durability="normal") as broker:
+            before = _resident_kib()
+            start = perf_counter()
+            made = [broker.queue(f"q{n}", codec="raw") for n in range(count)]
+            took = perf_counter() - start
+            for queue in made:
+                _turn(queue)
+            memory = (_resident_kib() - before) / count
+            turn = _turns(made)
+            start = perf_counter()
+            broker.queues()
+            listed = perf_counter() - start
+            child = start_child("turn", path)
+            beside = _turns(made)
+            child.communicate("end\n")
+        child = start_child("first", path)
+        opened = float(child.communicate("end\n")[0])
+    return {
+        "made": 1e6 * took / count,
+        "memory": memory,
+        "turn": turn,
+        "list": 1e3 * listed,
+        "beside": beside,
+        "open": 1e3 * opened,
+    }
+
+
+def _resident_kib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_KIB
+
+
+def _turn(queue):
+    queue.send(BODY)
+    queue.receive().ack()
+
+
+def _turns(queues):
+    start = perf_counter()
+    for _ in range(TURNS):
+        _turn(random.choice(queues))
+    return 1e6 * (perf_counter() - start) / TURNS
