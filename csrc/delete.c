@@ -26,11 +26,9 @@
 static int64_t name_free(struct engine *e, struct op *op, struct channel *c) {
     op->channel = handle_of(c->id, c->generation);
     op->total = c->sent - c->sub.removed;
-    if (message_channel(e->suspect.message) == c->id) {
-        e->suspect.token = 0;
-        e->wake_bits = UINT32_MAX; /* the next suspect may go, of whatever queue */
-    }
-    channel_offer(e, c); /* who waits for its messages is told */
+    /* Who waits for its messages is told; and a suspect of it that is in flight keeps
+     * those of other queues back no longer. */
+    e->wake_bits = UINT32_MAX;
     free(c->name);
     free(c->options.dead_letter);
     c->name = c->options.dead_letter = NULL;

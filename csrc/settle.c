@@ -107,25 +107,11 @@ static int settle_one(struct engine *e, const struct op *op, struct channel *c,
     }
 }
 
-/* The suspect of a queue that is gone is done with: the next one may go. */
-static void suspect_forget(struct engine *e, const struct op *op) {
-    for (int i = 0; i < op->count && e->suspect.token; i++) {
-        struct receipt r;
-        memcpy(&r, op->bytes + (size_t)i * sizeof r, sizeof r);
-        if (r.token != e->suspect.token) continue;
-        e->suspect.token = 0;
-        e->wake_bits = UINT32_MAX;
-    }
-}
-
 int64_t settle_run(struct engine *e, struct op *op) {
     int64_t settled = 0, none;
     struct channel *c = channel_of_op(e, op, &none);
     int code = EMBQ_LEASE_LOST;
-    if (!c) {
-        if (none == EMBQ_NOT_FOUND) suspect_forget(e, op);
-        return none;
-    }
+    if (!c) return none;
     /* From the last to the first, so that a run given back rewinds the cursor all the
      * way. */
     for (int i = op->count - 1; i >= 0; i--) {
