@@ -80,8 +80,9 @@ static inline int64_t message_sequence(int64_t id) {
     return id & (EMBQ_SEQUENCE_MAX - 1);
 }
 
-/* What a caller calls a queue by: a channel that was deleted is used again, so beside its
- * number stands how many queues it was before. It is of the channel's wake class. */
+/* What a caller calls a queue by: a channel that was deleted is used again, so beside
+ * its number stands how many queues it was before. It is of the channel's wake class.
+ */
 static inline int64_t handle_of(int64_t channel, int64_t generation) {
     return generation * EMBQ_CHANNELS_MAX | channel;
 }

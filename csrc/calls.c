@@ -115,8 +115,8 @@ long long embq_purge(embq_ref broker, long long channel) {
 long long embq_delete(embq_ref broker, const char *name, size_t name_size) {
     int64_t code;
     struct broker *b = broker_of(broker);
-    struct op *op = call_begin(b, OP_DELETE, 0, (struct slice){name, name_size}, none,
-                               -1, &code);
+    struct op *op =
+        call_begin(b, OP_DELETE, 0, (struct slice){name, name_size}, none, -1, &code);
     return op ? call_run(b, op) : code;
 }
 

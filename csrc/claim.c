@@ -39,8 +39,8 @@ int waiter_take(struct claim *k, const struct waiter *w) {
         return delivery_remove(e, k->c, &d);
     }
     if (d.kind == DELIVERY_SUSPECT)
-        e->suspect = (struct suspect){w->message, d.token, d.deadline_ms,
-                                      k->c->generation};
+        e->suspect =
+            (struct suspect){w->message, d.token, d.deadline_ms, k->c->generation};
     return delivery_store(e, k->c, &d, e->slot);
 }
 

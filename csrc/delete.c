@@ -5,9 +5,9 @@
  * The first step takes the name away: from then on no call finds the queue, who waits
  * for its messages is told, and another queue may have the name. What is left is a
  * queue like any other, without a name or a dead-letter queue, so that the ends of
- * leases and lives may meet its rows. It is removed in bounded steps, each a transaction
- * after which all counters are right. Who is killed meanwhile leaves the rest to the
- * keeper of any process that has the file open.
+ * leases and lives may meet its rows. It is removed in bounded steps, each a
+ * transaction after which all counters are right. Who is killed meanwhile leaves the
+ * rest to the keeper of any process that has the file open.
  *
  * The channel is used again, by queues of the next generation: a handle says of which
  * generation it is, so that one of the old queue never means the new one. Sequences go
@@ -17,9 +17,9 @@
 
 #include <stdlib.h>
 
-#define DELETE_STEP 512      /* messages */
-#define RUNS_LOOK 4096       /* runs of all queues looked at in one step */
-#define QUIET_US 1000000     /* a delete that does no step for so long was left */
+#define DELETE_STEP 512  /* messages */
+#define RUNS_LOOK 4096   /* runs of all queues looked at in one step */
+#define QUIET_US 1000000 /* a delete that does no step for so long was left */
 
 /* ---- the first step ---- */
 
@@ -87,8 +87,8 @@ static int run_drop(struct engine *e, struct channel *c, int64_t id) {
     return count;
 }
 
-/* The next of its runs, by going through those of all queues: in the order of their ids,
- * from op->below on. 0 when there is none up to RUNS_LOOK or the end; -1. */
+/* The next of its runs, by going through those of all queues: in the order of their
+ * ids, from op->below on. 0 when there is none up to RUNS_LOOK or the end; -1. */
 static int64_t run_next(struct engine *e, struct op *op, const struct channel *c,
                         int *looked) {
     int64_t found = 0;

@@ -17,7 +17,8 @@
 /* The one suspect that this process has in flight. */
 struct suspect {
     int64_t message, token, deadline_ms;
-    int64_t generation; /* of its channel: of a queue that was deleted it is done with */
+    int64_t
+        generation; /* of its channel: of a queue that was deleted it is done with */
 };
 
 /* What was free on the disk at the last look; see space.c. */

@@ -72,13 +72,13 @@ struct op {
     int64_t delay_ms;              /* or the time of a PAUSE */
     /* PURGE: of the sequences; removed so far. DELETE: of the runs; messages. */
     int64_t below, total;
-    uint8_t again;       /* CLAIM, PURGE, DELETE: in the next group, after a step */
-    uint8_t suspect_due; /* CLAIM: a suspect waits to be taken alone */
-    uint8_t was_parked;  /* CLAIM: it found nothing at least once */
-    int64_t next_due_us; /* CLAIM with nothing found: when something may be due, real
-                            time */
-    struct packer out;   /* CLAIM, DECLARE: the answer */
-    struct packer receipts;    /* CLAIM: of the messages in `out`, one after another */
+    uint8_t again;          /* CLAIM, PURGE, DELETE: in the next group, after a step */
+    uint8_t suspect_due;    /* CLAIM: a suspect waits to be taken alone */
+    uint8_t was_parked;     /* CLAIM: it found nothing at least once */
+    int64_t next_due_us;    /* CLAIM with nothing found: when something may be due, real
+                               time */
+    struct packer out;      /* CLAIM, DECLARE: the answer */
+    struct packer receipts; /* CLAIM: of the messages in `out`, one after another */
     int64_t taken_deadline_ms; /* CLAIM: when its leases end */
     size_t size, extra_size;
     char bytes[]; /* `size` bytes of body, receipts or name, then `extra_size` of

@@ -48,7 +48,7 @@ struct channel {
     int kind;           /* enum channel_kind */
     int64_t generation; /* how many queues it was before */
     int64_t used; /* the transaction that used it last: it stands in the `used` list */
-    char *name; /* NULL unless it is a queue */
+    char *name;   /* NULL unless it is a queue */
     int shard;
     struct options options;
     int64_t paused_until_ms; /* wall clock; 0: it is not */

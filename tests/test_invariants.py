@@ -49,8 +49,7 @@ BREACHES = {
         "insert into embq_key select id, 5, 5 from embq_state where channel = 3",
         "insert into embq_expiry values (5, (3 << 45) + 5)",
         "insert into embq_idempotency values (3, 'x', 5, 5)",
-        "insert into embq_state(id, subscription) select 1 << 40, id "
-        "from embq_state where channel = 3",
+        "update embq_state set in_flight = 1 where channel = 3",
     ],
     "a queue counts": ["update embq_state set waiting = waiting + 1"],
 }
