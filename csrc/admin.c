@@ -20,15 +20,6 @@ static int is_expected(const struct channel *c, struct slice expected) {
     return same;
 }
 
-static int options_write(struct engine *e, const struct channel *c,
-                         const struct options *o) {
-    sqlite3_stmt *s = statement(e, ST_CHANNEL_CONFIGURE, 0);
-    if (!s) return -1;
-    sq.bind_int64(s, 1, c->id);
-    options_bind(s, 2, o);
-    return statement_run(e, s);
-}
-
 int64_t admin_configure(struct engine *e, struct op *op) {
     int64_t code;
     struct options o = {0};
@@ -112,15 +103,20 @@ static int purge_new(struct engine *e, struct channel *c, int lane, int64_t belo
     return messages_delete(e, c, from + 1, last) < 0 ? -1 : (int)count;
 }
 
+int messages_purge(struct engine *e, struct channel *c, int64_t below) {
+    int count = purge_waiting(e, c, below);
+    if (count == 0) count = purge_deferred(e, c, below);
+    for (int lane = 0; count == 0 && lane < EMBQ_LANES; lane++)
+        count = purge_new(e, c, lane, below);
+    return count;
+}
+
 int64_t admin_purge(struct engine *e, struct op *op) {
     int64_t code;
     struct channel *c = channel_of_op(e, op, &code);
     if (!c) return code;
     if (!op->below) op->below = c->next_sequence; /* what was sent before the call */
-    int count = purge_waiting(e, c, op->below);
-    if (count == 0) count = purge_deferred(e, c, op->below);
-    for (int lane = 0; count == 0 && lane < EMBQ_LANES; lane++)
-        count = purge_new(e, c, lane, op->below);
+    int count = messages_purge(e, c, op->below);
     if (count < 0) return storage_corrupt(e);
     op->total += count;
     op->again = count > 0;

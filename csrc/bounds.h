@@ -16,7 +16,9 @@
 #define EMBQ_LANE_BITS 4
 #define EMBQ_SEQUENCE_BITS 41
 /* With them a message's id has 62 bits, and EMBQ_DUPLICATE is none of these. */
-#define EMBQ_CHANNELS_MAX ((int64_t)1 << 17)
+#define EMBQ_CHANNEL_BITS 17
+#define EMBQ_CHANNELS_MAX ((int64_t)1 << EMBQ_CHANNEL_BITS)
+#define EMBQ_GENERATION_MAX ((int64_t)1 << 40)
 #define EMBQ_SEQUENCE_MAX ((int64_t)1 << EMBQ_SEQUENCE_BITS)
 /* At a new boot, or in a copy of the file. */
 #define EMBQ_SEQUENCE_JUMP ((int64_t)1 << 20)
@@ -76,6 +78,21 @@ static inline int message_lane(int64_t id) {
 
 static inline int64_t message_sequence(int64_t id) {
     return id & (EMBQ_SEQUENCE_MAX - 1);
+}
+
+/* What a caller calls a queue by: a channel that was deleted is used again, so beside
+ * its number stands how many queues it was before. It is of the channel's wake class.
+ */
+static inline int64_t handle_of(int64_t channel, int64_t generation) {
+    return generation * EMBQ_CHANNELS_MAX | channel;
+}
+
+static inline int64_t handle_channel(int64_t handle) {
+    return handle & (EMBQ_CHANNELS_MAX - 1);
+}
+
+static inline int64_t handle_generation(int64_t handle) {
+    return handle >> EMBQ_CHANNEL_BITS;
 }
 
 /* Whether a channel can have this number. A caller's may be any; 0 is none. */

@@ -112,6 +112,14 @@ long long embq_purge(embq_ref broker, long long channel) {
     return call_with(broker, OP_PURGE, channel, 0);
 }
 
+long long embq_delete(embq_ref broker, const char *name, size_t name_size) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    struct op *op =
+        call_begin(b, OP_DELETE, 0, (struct slice){name, name_size}, none, -1, &code);
+    return op ? call_run(b, op) : code;
+}
+
 int embq_cancel(embq_ref broker, long long channel, const char *id, size_t id_size) {
     int64_t code;
     struct broker *b = broker_of(broker);

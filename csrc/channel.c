@@ -68,10 +68,16 @@ static int channel_row_read(struct engine *e, struct channel *c) {
     int kept = text_keep(e, &c->name, column_slice(s, 0));
     c->shard = (int)(shard & (EMBQ_SHARDS - 1));
     c->paused_until_ms = sq.column_int64(s, 2);
-    kept += options_from_row(e, s, 3, &c->options);
+    int64_t kind = sq.column_int64(s, 3);
+    c->kind = (int)(kind & 3);
+    c->generation = sq.column_int64(s, 4);
+    kept += options_from_row(e, s, 5, &c->options);
     sq.reset(s);
     if (kept < 0) return -1;
-    return c->name && shard == c->shard && options_are_sound(&c->options)
+    return c->kind == kind && kind <= CHANNEL_WORN &&
+                   (c->name != NULL) == (kind == CHANNEL_QUEUE) &&
+                   is_between(c->generation, 0, EMBQ_GENERATION_MAX) &&
+                   shard == c->shard && options_are_sound(&c->options)
                ? 1
                : storage_corrupt(e);
 }
@@ -140,7 +146,8 @@ struct channel *channel_of_subscription(struct engine *e, int64_t subscription) 
 }
 
 struct channel *channel_of_op(struct engine *e, const struct op *op, int64_t *code) {
-    struct channel *c = channel_get(e, op->channel);
+    struct channel *c = channel_get(e, handle_channel(op->channel));
+    if (c && !channel_is(c, op->channel)) c = NULL;
     *code = c                  ? 0
             : e->storage_error ? -1
                                : error_set(EMBQ_NOT_FOUND, "the queue is gone");
@@ -160,8 +167,30 @@ int64_t channel_find(struct engine *e, const char *name, size_t size) {
     return found < 0 ? -1 : id;
 }
 
+/* Make a queue of a channel that is free: its sequences go on, so that no id is given
+ * out twice, and so do its cursors; all that was counted begins anew. */
+static int64_t channel_reuse(struct engine *e, int64_t id, struct slice name,
+                             const struct options *o) {
+    struct channel *c = channel_get(e, id);
+    if (!c || c->kind != CHANNEL_FREE) return storage_corrupt(e);
+    sqlite3_stmt *s = statement(e, ST_CHANNEL_REUSE, 0);
+    if (!s) return -1;
+    sq.bind_int64(s, 1, id);
+    bind_slice(s, 2, name);
+    sq.bind_int64(s, 3, clock_wall_ms());
+    if (statement_run(e, s) < 0 || options_write(e, c, o) < 0) return -1;
+    struct subscription before = c->sub;
+    c->sub = (struct subscription){.id = before.id, .lanes = LANES_NONE};
+    memcpy(c->sub.cursor, before.cursor, sizeof before.cursor);
+    c->sent = c->sent_bytes = 0;
+    c->dirty = 1;
+    return channel_row_read(e, c) <= 0 ? storage_corrupt(e) : id;
+}
+
 int64_t channel_create(struct engine *e, const char *name, size_t size,
                        const struct options *o) {
+    int64_t unused = statement_int(e, ST_CHANNEL_UNUSED, 0, 0, NULL, 0);
+    if (unused) return channel_reuse(e, unused, (struct slice){name, size}, o);
     int64_t id = statement_int(e, ST_CHANNEL_NEXT_ID, 0, 0, NULL, -1);
     if (id < 1) return storage_corrupt(e); /* or failed already */
     if (id >= EMBQ_CHANNELS_MAX)
@@ -192,6 +221,7 @@ int64_t channel_declare(struct engine *e, struct op *op) {
         if (code == 0) code = options_check_cycle(e, name, &o);
         id = code < 0 ? code : channel_create(e, op->bytes, op->size, &o);
         free(o.dead_letter);
+        op->full = 1; /* see below; one that was used before is no newer number */
     }
     if (id < 0) return id;
     struct channel *c = channel_get(e, id);
@@ -202,7 +232,7 @@ int64_t channel_declare(struct engine *e, struct op *op) {
     op->out.size = 0;
     options_pack(&c->options, &op->out);
     op->count = 1;
-    return id;
+    return handle_of(c->id, c->generation);
 }
 
 int channel_has_room(const struct channel *c, int64_t count) {

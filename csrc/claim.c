@@ -39,7 +39,8 @@ int waiter_take(struct claim *k, const struct waiter *w) {
         return delivery_remove(e, k->c, &d);
     }
     if (d.kind == DELIVERY_SUSPECT)
-        e->suspect = (struct suspect){w->message, d.token, d.deadline_ms};
+        e->suspect =
+            (struct suspect){w->message, d.token, d.deadline_ms, k->c->generation};
     return delivery_store(e, k->c, &d, e->slot);
 }
 
@@ -57,7 +58,10 @@ int64_t waiters_find(struct claim *k, enum delivery_kind kind, int64_t limit,
 }
 
 static int suspect_in_flight(const struct claim *k) {
-    return k->e->suspect.token && k->now_ms < k->e->suspect.deadline_ms;
+    const struct suspect *s = &k->e->suspect;
+    if (!s->token || k->now_ms >= s->deadline_ms) return 0;
+    struct channel *c = channel_get(k->e, message_channel(s->message));
+    return c && channel_is(c, handle_of(c->id, s->generation));
 }
 
 /* Give the next one to new messages when retries had their turns and there is a new

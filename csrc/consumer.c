@@ -335,8 +335,10 @@ int embq_consumer_close(embq_ref consumer) {
     if (op) {
         op->deadline_us = clock_real_us() + (int64_t)c->broker->busy_timeout_ms * 1000;
         code = (int)ring_call(e, op);
-        /* What was not ours any more is given back, and so is all at a close. */
-        if (code == EMBQ_LEASE_LOST || code == EMBQ_CLOSED) code = 0;
+        /* What was not ours any more is given back, so is all of a queue that is gone,
+         * and at a close. */
+        if (code == EMBQ_LEASE_LOST || code == EMBQ_NOT_FOUND || code == EMBQ_CLOSED)
+            code = 0;
     }
     engine_leave(e);
     return code < 0 ? code : 0;

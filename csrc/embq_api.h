@@ -114,7 +114,8 @@ long long embq_resume(void);
 void embq_abandon(void);
 
 /* Create the queue, or find it. `options`: msgpack array in the order of the columns of
- * embq_channel, empty for "as stored, else NOT_FOUND". Returns the channel; `stored`
+ * embq_channel, empty for "as stored, else NOT_FOUND". Returns the channel, a
+ * handle that a later queue of the same name or number does not have; `stored`
  * gets the stored options as such an array. */
 long long embq_declare(embq_ref broker, const char *name, size_t name_size,
                        const char *options, size_t options_size, embq_bytes *stored);
@@ -126,6 +127,9 @@ int embq_configure(embq_ref broker, long long channel, const char *expected,
 int embq_pause(embq_ref broker, long long channel, long long until_ms);
 /* Remove all that nobody holds; how many. */
 long long embq_purge(embq_ref broker, long long channel);
+/* Remove the queue of this name with all that it has, also what is held; how many
+ * messages there were. */
+long long embq_delete(embq_ref broker, const char *name, size_t name_size);
 /* Remove a message by its public id: 1; 0 when somebody holds it. */
 int embq_cancel(embq_ref broker, long long channel, const char *id, size_t id_size);
 /* Store one message. `fields`: msgpack array [type, source, key, attributes], each nil

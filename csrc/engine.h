@@ -17,6 +17,8 @@
 /* The one suspect that this process has in flight. */
 struct suspect {
     int64_t message, token, deadline_ms;
+    int64_t
+        generation; /* of its channel: of a queue that was deleted it is done with */
 };
 
 /* What was free on the disk at the last look; see space.c. */
@@ -96,6 +98,7 @@ struct engine {
     uint32_t looked;         /* change counter at which all parked claims had nothing */
     int failed;              /* an embq code: every call is refused with it */
     int completing;          /* OP_CHECKPOINT is on its way */
+    int64_t deleting_us;     /* when a step of an OP_DELETE was done or staged last */
     int extended;            /* OP_EXTEND was staged: once per attaching */
     int sync_failed;         /* full sends are refused until the WAL started over ... */
     uint32_t failed_salt[2]; /* ... that is, has other salts than these */
@@ -247,6 +250,11 @@ int64_t owner_register(struct engine *e);
 void owners_look(struct engine *e);
 /* OP_RECOVER: 1 when some leases of that slot are left for another round. */
 int64_t owner_recover(struct engine *e, int64_t slot);
+
+/* ---- delete.c ---- */
+
+/* Stage the rest of a delete that somebody left unfinished. */
+void deletes_look(struct engine *e);
 
 /* ---- consumer.c ---- */
 

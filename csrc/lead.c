@@ -102,6 +102,7 @@ static int64_t op_execute(struct engine *e, struct op *op) {
     case OP_PAUSE: return admin_pause(e, op);
     case OP_PURGE: return admin_purge(e, op);
     case OP_CANCEL: return admin_cancel(e, op);
+    case OP_DELETE: return delete_run(e, op);
     case OP_REGISTER: return owner_register(e);
     case OP_RECOVER: return owner_recover(e, op->channel);
     case OP_CHECKPOINT: return checkpoint_complete(e);
@@ -261,7 +262,8 @@ static int goes_on(const struct op *op) {
     case OP_RECOVER:
     case OP_EXTEND: return op->result > 0;
     case OP_CLAIM: return op->again && op->result == 0;
-    case OP_PURGE: return op->again && op->result >= 0;
+    case OP_PURGE:
+    case OP_DELETE: return op->again && op->result >= 0;
     default: return 0;
     }
 }
@@ -363,8 +365,9 @@ void lead_sync(struct engine *e) {
                 error_set(EMBQ_COMMIT_UNCERTAIN,
                           "%s: fsync of the -wal failed (%s); it may still be stored",
                           e->path, strerror(failed)));
-        else if (op->kind == OP_DECLARE && op->result > e->channels_certain)
-            ATOMIC_STORE(&e->channels_certain, op->result);
+        else if (op->kind == OP_DECLARE &&
+                 handle_channel(op->result) > e->channels_certain)
+            ATOMIC_STORE(&e->channels_certain, handle_channel(op->result));
         ring_finish(e, op);
     }
     e->syncing = 0;

@@ -20,6 +20,7 @@ enum op_kind {
     OP_PAUSE,
     OP_PURGE,
     OP_CANCEL,
+    OP_DELETE,
     OP_BARRIER, /* callers' */
     OP_REGISTER,
     OP_RECOVER,
@@ -63,20 +64,21 @@ struct op {
     int64_t deadline_us;       /* of the call, or once parked of its wait; -1 none */
     int64_t
         wait_until_us; /* CLAIM: how long to stay parked; 0 not at all, -1 for ever */
-    int64_t channel;   /* RECOVER: the owner's slot */
+    int64_t channel;   /* a handle; RECOVER: the owner's slot */
     int64_t result;
     char *error; /* of a code; NULL when there was no memory for it */
 
     int verb, flags, limit, count; /* CLAIM, SETTLE */
     int64_t delay_ms;              /* or the time of a PAUSE */
-    int64_t below, total;          /* PURGE: of the sequences; removed so far */
-    uint8_t again;       /* CLAIM, PURGE: in the next group, as this one did a step */
-    uint8_t suspect_due; /* CLAIM: a suspect waits to be taken alone */
-    uint8_t was_parked;  /* CLAIM: it found nothing at least once */
-    int64_t next_due_us; /* CLAIM with nothing found: when something may be due, real
-                            time */
-    struct packer out;   /* CLAIM, DECLARE: the answer */
-    struct packer receipts;    /* CLAIM: of the messages in `out`, one after another */
+    /* PURGE: of the sequences; removed so far. DELETE: of the runs; messages. */
+    int64_t below, total;
+    uint8_t again;          /* CLAIM, PURGE, DELETE: in the next group, after a step */
+    uint8_t suspect_due;    /* CLAIM: a suspect waits to be taken alone */
+    uint8_t was_parked;     /* CLAIM: it found nothing at least once */
+    int64_t next_due_us;    /* CLAIM with nothing found: when something may be due, real
+                               time */
+    struct packer out;      /* CLAIM, DECLARE: the answer */
+    struct packer receipts; /* CLAIM: of the messages in `out`, one after another */
     int64_t taken_deadline_ms; /* CLAIM: when its leases end */
     size_t size, extra_size;
     char bytes[]; /* `size` bytes of body, receipts or name, then `extra_size` of

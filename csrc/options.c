@@ -130,6 +130,14 @@ void options_pack(const struct options *o, struct packer *p) {
     pack_int(p, o->dedup_window_ms);
 }
 
+int options_write(struct engine *e, const struct channel *c, const struct options *o) {
+    sqlite3_stmt *s = statement(e, ST_CHANNEL_CONFIGURE, 0);
+    if (!s) return -1;
+    sq.bind_int64(s, 1, c->id);
+    options_bind(s, 2, o);
+    return statement_run(e, s);
+}
+
 /* Whether dead letters sent to `target` could come back to the queue `name`. */
 static int dead_letters_cycle(struct engine *e, struct slice name, const char *target) {
     for (int hops = 0; target && hops < DEAD_LETTER_HOPS; hops++) {

@@ -52,7 +52,8 @@ static const char *const texts[STATEMENTS] = {
     [ST_OWNER_CLEAR] = "delete from embq_owner",
 
     [ST_CHANNEL_READ] =
-        "select name, shard, paused_until_ms, codec, visibility_timeout_ms,\n"
+        "select name, shard, paused_until_ms, kind, generation, codec,\n"
+        "       visibility_timeout_ms,\n"
         "       max_receives,\n"
         "       dead_letter, retry_first_ms, retry_factor,\n"
         "       retry_cap_ms,\n"
@@ -83,10 +84,29 @@ static const char *const texts[STATEMENTS] = {
     [ST_CHANNEL_PAUSE] = "update embq_channel\n"
                          "set paused_until_ms = ?2\n"
                          "where id = ?1",
-    [ST_CHANNEL_ALL] = "select id, name\n"
+    /* A handle: see bounds.h. */
+    [ST_CHANNEL_ALL] = "select generation << 17 | id, name\n"
                        "from embq_channel\n"
                        "where kind = 1\n"
                        "order by name",
+    [ST_CHANNEL_GONE] = "select generation << 17 | id\n"
+                        "from embq_channel\n"
+                        "where kind <> 1 and kind = 0\n"
+                        "limit 1",
+    [ST_CHANNEL_DELETE] = "update embq_channel\n"
+                          "set kind = 0, name = null, dead_letter = null\n"
+                          "where id = ?1",
+    [ST_CHANNEL_FREE] = "update embq_channel\n"
+                        "set kind = ?2\n"
+                        "where id = ?1",
+    [ST_CHANNEL_UNUSED] = "select id\n"
+                          "from embq_channel\n"
+                          "where kind <> 1 and kind = 2\n"
+                          "limit 1",
+    [ST_CHANNEL_REUSE] = "update embq_channel\n"
+                         "set kind = 1, name = ?2, generation = generation + 1,\n"
+                         "    paused_until_ms = 0, created_at_ms = ?3\n"
+                         "where id = ?1",
     [ST_CHANNEL_AFTER] = "select id\n"
                          "from embq_channel\n"
                          "where id > ?1\n"
@@ -226,6 +246,12 @@ static const char *const texts[STATEMENTS] = {
                    "where id >= " RUNS " and ?2 = 0\n"
                    "limit ?1",
 
+    [ST_RUN_AFTER] = "select id, subscription\n"
+                     "from embq_state\n"
+                     "where id >= " RUNS " and id > ?1\n"
+                     "order by id\n"
+                     "limit ?2",
+
     [ST_DELIVERY_INSERT] =
         "insert into embq_delivery(subscription, message, lane, kind, due_at_ms,\n"
         "  receive_count, token, owner, deadline_ms, first_at_ms, error, key_hash)\n"
@@ -294,6 +320,10 @@ static const char *const texts[STATEMENTS] = {
                             "where subscription = ?1 and owner is null\n"
                             "  and message & 2199023255551 < ?2\n"
                             "limit ?3",
+    [ST_DELIVERY_OF_QUEUE] = "select message\n"
+                             "from embq_delivery\n"
+                             "where subscription = ?1\n"
+                             "limit ?2",
     [ST_KEY_TAKEN] = "select 1\n"
                      "from embq_key\n"
                      "where subscription = ?1 and key_hash = ?2",
@@ -328,6 +358,13 @@ static const char *const texts[STATEMENTS] = {
                         "  from embq_idempotency\n"
                         "  where expires_at_ms <= ?1\n"
                         "  order by expires_at_ms\n"
+                        "  limit ?2)",
+
+    [ST_DEDUP_DELETE] = "delete from embq_idempotency\n"
+                        "where (scope, key) in (\n"
+                        "  select scope, key\n"
+                        "  from embq_idempotency\n"
+                        "  where scope = ?1\n"
                         "  limit ?2)",
 
     [ST_DUE_INSERT] = "insert into embq_due(subscription, lane, due_at_ms, message)\n"

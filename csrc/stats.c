@@ -100,12 +100,16 @@ static void tail_read(struct reading *r, int64_t channel, struct counts *n) {
     n->next_sequence = newest + 1;
 }
 
-static int counts_read(struct reading *r, int64_t channel, struct counts *n) {
+static int counts_read(struct reading *r, int64_t handle, struct counts *n) {
+    int64_t channel = handle_channel(handle);
     if (!channel_is_possible(channel)) return 0;
     sqlite3_stmt *s = reading_ints(r, ST_CHANNEL_READ, 0, INTS(channel));
     if (!reading_step(r, s)) return 0;
     n->shard = sq.column_int64(s, 1);
+    int there = sq.column_type(s, 0) != SQLITE_NULL; /* a name: see channel_is() */
+    there &= sq.column_int64(s, 4) == handle_generation(handle);
     sq.reset(s);
+    if (!there) return 0;
     s = reading_ints(r, ST_SUBSCRIPTION_READ, 0, INTS(channel));
     if (!reading_step(r, s)) return reading_corrupt(r);
     int column = 0;
@@ -193,7 +197,7 @@ static void channel_stats(struct reading *r, int64_t channel, const struct count
                           struct packer *p) {
     int64_t messages = n->sent - n->removed, delayed = delayed_count(r, n);
     int64_t blocked = blocked_count(r, n);
-    int64_t sent_at = oldest_ms(r, channel, n);
+    int64_t sent_at = oldest_ms(r, handle_channel(channel), n);
     pack_map(p, 9 + TOTALS);
     pack_named(p, "messages", messages);
     pack_named(p, "ready", messages - n->in_flight - delayed - blocked);

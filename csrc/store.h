@@ -39,11 +39,16 @@ struct subscription {
         duplicates;
 };
 
+/* As in embq_channel.kind. */
+enum channel_kind { CHANNEL_GONE, CHANNEL_QUEUE, CHANNEL_FREE, CHANNEL_WORN };
+
 struct channel {
     struct channel *next, *next_used;
     int64_t id;
+    int kind;           /* enum channel_kind */
+    int64_t generation; /* how many queues it was before */
     int64_t used; /* the transaction that used it last: it stands in the `used` list */
-    char *name;
+    char *name;   /* NULL unless it is a queue */
     int shard;
     struct options options;
     int64_t paused_until_ms; /* wall clock; 0: it is not */
@@ -66,6 +71,7 @@ int options_are_sound(const struct options *o);
 /* Of a row of embq_channel, whose first option is at `column`: 0 or -1. */
 int options_from_row(struct engine *e, sqlite3_stmt *s, int column, struct options *o);
 void options_bind(sqlite3_stmt *s, int index, const struct options *o);
+int options_write(struct engine *e, const struct channel *c, const struct options *o);
 /* The caller's, checked; `o->dead_letter` is malloced. 0 or a code. */
 int options_read(struct slice packed, struct options *o);
 void options_pack(const struct options *o, struct packer *p);
@@ -79,6 +85,10 @@ int text_keep(struct engine *e, char **text, struct slice s);
 /* The channel as the file has it now; NULL when there is none (or storage failed). */
 struct channel *channel_get(struct engine *e, int64_t id);
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription);
+/* Whether it is the queue that this handle means. */
+static inline int channel_is(const struct channel *c, int64_t handle) {
+    return c->kind == CHANNEL_QUEUE && c->generation == handle_generation(handle);
+}
 /* That of an operation; NULL with the operation's outcome in `*code`. */
 struct channel *channel_of_op(struct engine *e, const struct op *op, int64_t *code);
 /* Whether this id can be one of its messages, as far as numbers tell. */
@@ -307,8 +317,16 @@ int64_t admin_configure(struct engine *e, struct op *op);
 int64_t admin_pause(struct engine *e, struct op *op);
 /* OP_PURGE: a step; how many were removed so far. */
 int64_t admin_purge(struct engine *e, struct op *op);
+/* Remove what nobody holds, of what was sent before: a step; how many, or -1. */
+int messages_purge(struct engine *e, struct channel *c, int64_t below);
 /* OP_CANCEL: 1, or 0 when it is in flight. */
 int64_t admin_cancel(struct engine *e, struct op *op);
+
+/* ---- delete.c ---- */
+
+/* OP_DELETE, by name, or (of the keeper) by handle: a step; how many messages there
+ * were. */
+int64_t delete_run(struct engine *e, struct op *op);
 
 /* ---- claim.c, settle.c ---- */
 

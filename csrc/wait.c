@@ -14,7 +14,7 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
         *result = op->result = 0;
     } else if (op->place == PLACE_RING && (op->again || op->was_parked)) {
         ring_drop(e, op); /* it looked, and found nothing yet */
-        *result = op->result = 0;
+        *result = op->result = op->kind == OP_DELETE ? op->total : 0;
     } else if (op->place == PLACE_RING) {
         ring_drop(e, op);
         *result = error_set(EMBQ_BUSY,

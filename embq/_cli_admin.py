@@ -77,6 +77,14 @@ def add_to(cli: click.Group, open_queue: Opener) -> None:
 
     @cli.command()
     @click.argument("queue")
+    @click.confirmation_option("--yes", prompt="Remove the queue with all it has?")
+    @click.pass_obj
+    def delete(broker: Broker, queue: str) -> None:
+        """Remove QUEUE with all its messages; print how many."""
+        click.echo(broker.delete(queue))
+
+    @cli.command()
+    @click.argument("queue")
     @click.argument("id")
     @click.pass_obj
     def cancel(broker: Broker, queue: str, id: str) -> None:  # noqa: A002

@@ -212,6 +212,11 @@ def purge(broker: int, channel: int) -> int:
     return _run(_lib.embq_purge, broker, channel)
 
 
+def delete(broker: int, name: bytes) -> int:
+    """Remove a queue with all that it has; return how many messages there were."""
+    return _run(_lib.embq_delete, broker, name, len(name))
+
+
 def cancel(broker: int, channel: int, message: bytes) -> bool:
     """Remove a message by its public id; False when somebody holds it."""
     return _run(_lib.embq_cancel, broker, channel, message, len(message)) == 1
@@ -331,7 +336,7 @@ def stats(broker: int, channel: int) -> dict[str, Any]:
 
 
 def queues(broker: int) -> list[tuple[int, str]]:
-    """List all queues, as pairs of channel and name."""
+    """List all queues, as pairs of channel and name, as `declare` gives them."""
     _, packed = _fetch(_lib.embq_queues, broker)
     try:
         return msgspec.msgpack.decode(packed, type=list[tuple[int, str]])

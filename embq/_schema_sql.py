@@ -47,8 +47,11 @@ create table embq_owner(  -- processes that have the file open
 _CHANNEL = """
 create table embq_channel(
   id integer primary key,
-  kind integer not null,  -- 1: a queue
-  name text not null unique,
+  -- 1: a queue; 0: one that was deleted, and of which rows are left; 2: free;
+  -- 3: so are most of its numbers used up
+  kind integer not null,
+  name text unique,  -- of a queue
+  generation integer not null default 0,  -- so many were there before it
   shard integer not null,  -- its messages are in embq_message_{shard}
   codec text not null,
   visibility_timeout_ms integer not null,
@@ -67,6 +70,12 @@ create table embq_channel(
   paused_until_ms integer not null default 0,  -- nothing is handed out before
   created_at_ms integer not null
 ) strict
+"""
+
+_CHANNEL_GONE = """
+create index embq_channel_gone
+on embq_channel(kind)
+where kind <> 1
 """
 
 #: What claims and acks write besides messages stands in one B-tree, and so on one page
@@ -356,7 +365,7 @@ from judged
 
 def statements() -> Iterator[str]:
     """Give the statements of the first version, in order."""
-    yield from (_META, _META_ROW, _OWNER, _CHANNEL)
+    yield from (_META, _META_ROW, _OWNER, _CHANNEL, _CHANNEL_GONE)
     cursors = [f"cursor_{lane} integer," for lane in range(LANES)]
     yield _STATE.replace("{cursors}", "\n  ".join(cursors)).replace("{runs}", str(RUNS))
     yield from (

@@ -205,6 +205,29 @@ class Broker:
         """List the names of all queues in the file, dead-letter queues among them."""
         return [name for _, name in _native.queues(self._file.open().ref)]
 
+    def delete(self, name: str) -> int:
+        """Remove a queue with all its messages, also those that are in flight.
+
+        From then on its name is free, and nothing of it is handed out. Whoever waits
+        for its messages or still holds some meets `NotFound`, in every process, also
+        when a new queue has the name. The messages are removed in steps, so that nobody
+        waits long for the file; a process that is killed meanwhile leaves the rest to
+        the others, or to the next one. A queue of dead letters may be deleted: the next
+        dead letter makes it again.
+
+        Args:
+            name: Of the queue.
+
+        Returns:
+            How many messages it had.
+
+        Raises:
+            NotFound: There is no queue of this name.
+        """
+        removed = _native.delete(self._file.open().ref, encode_name(name))
+        self._queues.pop(name, None)
+        return removed
+
     def send(
         self,
         queue: str | Queue[Any],
@@ -231,22 +254,28 @@ class Broker:
         Raises:
             NotFound: Nobody declared a queue of this name: nothing is created silently.
         """
-        return self._find(queue).send(
-            data,
-            type=type,
-            source=source,
-            key=key,
-            headers=headers,
-            version=version,
-            correlation_id=correlation_id,
-            reply_to=reply_to,
-            priority=priority,
-            delay=delay,
-            at=at,
-            ttl=ttl,
-            dedup_id=dedup_id,
-            timeout=timeout,
-        )
+        fields: dict[str, Any] = {
+            "type": type,
+            "source": source,
+            "key": key,
+            "headers": headers,
+            "version": version,
+            "correlation_id": correlation_id,
+            "reply_to": reply_to,
+            "priority": priority,
+            "delay": delay,
+            "at": at,
+            "ttl": ttl,
+            "dedup_id": dedup_id,
+            "timeout": timeout,
+        }
+        try:
+            return self._find(queue).send(data, **fields)
+        except NotFound:
+            # The queue that we know was deleted; another may have the name by now.
+            if isinstance(queue, Queue) or self._queues.pop(queue, None) is None:
+                raise
+        return self._find(queue).send(data, **fields)
 
     def _find(self, queue: str | Queue[Any]) -> Queue[Any]:
         """Return a queue that exists, as stored."""

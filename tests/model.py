@@ -62,6 +62,11 @@ class ModelBroker:
             raise errors.NotFound(f"no queue {name!r}")
         return ModelQueue(self, self.file.queues[name]).send(data, **fields)
 
+    def delete(self, name: str) -> int:
+        self.check_open()
+        model_input.check_name(name)
+        return self.file.delete(name)
+
     def flush(self) -> None:
         """Raise the first failure that nobody awaited; all else is stored already."""
         self.check_open()
@@ -94,6 +99,12 @@ class ModelQueue:
         self.broker, self.file = broker, broker.file
         self.stored, self.name = stored, stored.name
 
+    def check(self) -> None:
+        """Fail where the broker is closed, or the queue is gone."""
+        self.broker.check_open()
+        if self.stored.gone:
+            raise errors.NotFound("the queue is gone")
+
     def send(self, data: object, *, timeout: Any = None, **fields: Any) -> Sent:
         duration_ms(timeout or 0, "timeout")
         return self._append([(data, fields)])[0]
@@ -106,6 +117,7 @@ class ModelQueue:
         self.broker.check_open()
         options, now_ms = self.stored.options, self.file.clock.wall_ms
         coded = [(model_input.encode(options, *part), part[1]) for part in parts]
+        self.check()
         entries = [Entry(0, "", now_ms, body, fields) for body, fields in coded]
         for entry in entries:
             times = model_input.times(options, entry.fields, now_ms)
@@ -148,7 +160,7 @@ class ModelQueue:
 
     def _claim(self, limit: int, *, auto_ack: bool) -> list[Entry]:
         """Lease up to `limit` messages; a suspect only alone, as the first choice."""
-        self.broker.check_open()
+        self.check()
         self.file.notice()
         if self.is_paused():
             return []
@@ -241,14 +253,14 @@ class ModelQueue:
         return next(iter(self.receive_many(1, wait, auto_ack=auto_ack)), None)
 
     def receive_many(self, n: int, wait: Any = 0.0, *, auto_ack: bool = False) -> Any:
-        self.broker.check_open()
+        self.check()
         model_input.at_least_one(n, "n")
         duration_ms(wait or 0, "wait")
         return [ModelMessage(self, e) for e in self._claim(n, auto_ack=auto_ack)]
 
     def receive_these(self, ids: list[str], *, auto_ack: bool) -> list[Any]:
         """Claim what somebody else chose from a queue that is ordered by key."""
-        self.broker.check_open()
+        self.check()
         self.file.notice()
         entries = {entry.id: entry for entry in self.stored.entries.values()}
         chosen = self.claim_these([entries[key] for key in ids], auto_ack=auto_ack)
@@ -288,7 +300,7 @@ class ModelQueue:
 
     def configure(self, **options: Any) -> None:
         """Change options; not the codec, and not the order."""
-        self.broker.check_open()
+        self.check()
         model_input.changeable(options)
         wanted = dataclasses.replace(self.stored.options, **options)
         wanted.check(self.name)
@@ -296,7 +308,7 @@ class ModelQueue:
 
     def pause(self, until: Any = None) -> None:
         """Hand out nothing until then."""
-        self.broker.check_open()
+        self.check()
         until_ms = model_input.point_ms(until, "until") if until else 1 << 62
         self.stored.paused_until_ms = until_ms
 
@@ -306,12 +318,12 @@ class ModelQueue:
 
     def resume(self) -> None:
         """Hand out again."""
-        self.broker.check_open()
+        self.check()
         self.stored.paused_until_ms = 0
 
     def purge(self) -> int:
         """Remove what nobody holds."""
-        self.broker.check_open()
+        self.check()
         free = [entry for entry in self.stored.entries.values() if not entry.owner]
         for entry in free:
             del self.stored.entries[entry.row]
@@ -320,7 +332,7 @@ class ModelQueue:
 
     def cancel(self, id: str) -> bool:  # noqa: A002
         """Remove one that nobody holds."""
-        self.broker.check_open()
+        self.check()
         if not isinstance(id, str):
             raise errors.InvalidArgument("id: not a str")
         found = [entry for entry in self.stored.entries.values() if entry.id == id]
@@ -333,9 +345,9 @@ class ModelQueue:
         return True
 
     def depth(self) -> int:
-        self.broker.check_open()
+        self.check()
         return len(self.stored.entries)
 
     def stats(self) -> dict[str, int]:
-        self.broker.check_open()
+        self.check()
         return self.file.stats(self.name)

@@ -51,6 +51,7 @@ class Stored:
     entries: dict[int, Entry] = dataclasses.field(default_factory=dict)
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
     paused_until_ms: int = 0
+    gone: bool = False  # it was deleted
     # Of each dedup id: the id of the message, and until when that is remembered.
     sent: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 
@@ -97,6 +98,17 @@ class ModelFile:
             if getattr(stored.options, option) != getattr(wanted, option):
                 raise errors.ConfigMismatch(f"{name}: {option} is stored otherwise")
         return stored
+
+    def delete(self, name: str) -> int:
+        """Remove a queue with all that it has, whoever holds it."""
+        if name not in self.queues:
+            raise errors.NotFound(f"no queue {name!r}")
+        stored = self.queues.pop(name)
+        count, stored.gone = len(stored.entries), True
+        for entry in stored.entries.values():
+            entry.receipt = None
+        stored.entries.clear()
+        return count
 
     def append(self, stored: Stored, entry: Entry) -> None:
         self.last_row += 1

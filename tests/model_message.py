@@ -42,7 +42,7 @@ class ModelMessage:
         return model_input.datetime_of(self._expires_ms)
 
     def _held(self) -> Entry:
-        self._queue.broker.check_open()
+        self._queue.check()
         entry = self._queue._current(self)
         if entry is None:
             raise errors.LeaseLost(f"message {self.id}: settled, or claimed again")
@@ -61,7 +61,7 @@ class ModelMessage:
         """Stage an ack; a failure is for `flush`."""
         try:
             self.ack()
-        except errors.LeaseLost as error:
+        except (errors.LeaseLost, errors.NotFound) as error:
             self._queue.broker.unawaited = error
 
     def nack(self, delay: float | None = None, error: str | None = None) -> None:

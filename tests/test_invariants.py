@@ -49,6 +49,13 @@ BREACHES = {
         "update embq_state set lanes = lanes & 65535",
     ],
     "an ordered queue": ["update embq_channel set ordered = 1"],
+    "of a queue that was deleted": [
+        "update embq_channel set kind = 2, name = null where name = 'keyed'",
+        "insert into embq_key select id, 5, 5 from embq_state where channel = 3",
+        "insert into embq_expiry values (5, (3 << 45) + 5)",
+        "insert into embq_idempotency values (3, 'x', 5, 5)",
+        "update embq_state set in_flight = 1 where channel = 3",
+    ],
     "a queue counts": ["update embq_state set waiting = waiting + 1"],
 }
 
@@ -69,6 +76,8 @@ def placed(path: Path) -> Path:
         keyed = broker.queue("keyed", ordered="key")
         keyed.send_many([Outgoing(n, key="a") for n in range(3)])
         keyed.receive_many(3)[0].nack()
+        broker.queue("gone").send("x")
+        broker.delete("gone")
     return path
 
 

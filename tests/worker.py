@@ -114,6 +114,11 @@ class RemoteBroker:
         self.worker.ask("queue", name, options)
         return RemoteQueue(self.worker, name)
 
+    def delete(self, name: str) -> int:
+        """As `Broker.delete`."""
+        removed: int = self.worker.ask("delete", name)
+        return removed
+
     def flush(self) -> None:
         """As `Broker.flush`."""
         self.worker.ask("flush")
@@ -220,6 +225,11 @@ class Child:
     def do_queue(self, name: str, options: dict[str, Any]) -> None:
         """Declare."""
         self.queues[name] = self.broker.queue(name, **options)
+
+    def do_delete(self, name: str) -> int:
+        """Delete a queue."""
+        removed: int = self.broker.delete(name)
+        return removed
 
     def do_flush(self) -> None:
         """Wait for what is staged."""

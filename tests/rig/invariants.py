@@ -144,6 +144,21 @@ from stored m
 join embq_channel c on c.id = m.id >> 45
 where c.ordered and {_LANE} <> {DEFAULT}
 """,
+    "of a queue that was deleted nothing is left once its channel is free": """
+select c.id, s.sent - s.removed, s.in_flight, s.waiting
+from embq_channel c
+join embq_state s on s.channel = c.id
+where c.kind > 1 and (
+  c.name is not null or s.sent <> s.removed or s.in_flight or s.waiting
+  or exists (select 1 from stored m where m.id >> 45 = c.id)
+  or exists (select 1 from embq_state r where r.subscription = s.id)
+  or exists (select 1 from embq_delivery d where d.subscription = s.id)
+  or exists (select 1 from embq_due d where d.subscription = s.id)
+  or exists (select 1 from embq_key k where k.subscription = s.id)
+  or exists (select 1 from embq_expiry e where e.message >> 45 = c.id)
+  or exists (select 1 from embq_idempotency i where i.scope = c.id)
+)
+""",
     "a queue counts the deliveries that wait": """
 select s.channel, s.waiting, count(d.message)
 from embq_state s
