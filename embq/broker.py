@@ -223,6 +223,7 @@ class Broker:
         ttl: float | timedelta | None = None,
         dedup_id: str | None = None,
         timeout: float | timedelta | None = None,
+        retries: int = 0,
     ) -> Sent:
         """Send one message to a queue by name; see `Queue.send`.
 
@@ -246,6 +247,7 @@ class Broker:
             ttl=ttl,
             dedup_id=dedup_id,
             timeout=timeout,
+            retries=retries,
         )
 
     def _find(self, queue: str | Queue[Any]) -> Queue[Any]:
