@@ -331,6 +331,7 @@ unsigned long long embq_file_id(embq_ref broker) {
 int embq_refuses(embq_ref broker) {
     const struct broker *b = broker_of(broker);
     int failed = ATOMIC_LOAD(&b->engine->failed);
+    if (ATOMIC_LOAD(&b->closed)) return EMBQ_CLOSED;
     if (failed || !b->full) return failed;
     return ATOMIC_LOAD(&b->engine->sync_failed) ? EMBQ_STORAGE_IO_ERROR : 0;
 }

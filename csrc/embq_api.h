@@ -204,9 +204,9 @@ int embq_consumer_take(embq_ref consumer);
 void embq_bytes_free(embq_bytes *bytes);
 /* The file's random identity: the first half of every public id. */
 unsigned long long embq_file_id(embq_ref broker);
-/* What a send of this broker would be refused with, whatever it is: the code of an
- * earlier failure, for good; STORAGE_IO_ERROR until the WAL has started over after an
- * fsync that failed; or 0. */
+/* What a send of this broker would be refused with, whatever it is: CLOSED; the code
+ * of an earlier failure, for good; STORAGE_IO_ERROR until the WAL has started over
+ * after an fsync that failed; or 0. */
 int embq_refuses(embq_ref broker);
 /* The sends and acks of this broker that failed with nobody waiting. */
 long long embq_unawaited_failures(embq_ref broker);

@@ -11,13 +11,13 @@ MUTANTS = [
     mutant(
         "A retry is stored also where dedup ids are not known",
         "1",
-        f"{RETRYING}::test_uncertain_stays_uncertain[configure-InvalidArgument]",
+        f"{RETRYING}::test_uncertain_stays_uncertain[configure-InvalidArgument-fsync]",
         (SEND, "if (window_ms && (!tried_ms ||", "if (1 || (!tried_ms ||"),
     ),
     mutant(
         "A retry is stored also when its dedup id is known no more",
         "1",
-        f"{RETRYING}::test_uncertain_stays_uncertain[clock-InvalidArgument]",
+        f"{RETRYING}::test_uncertain_stays_uncertain[clock-InvalidArgument-fsync]",
         (
             RETRIER,
             "uncertain, tried_ms = error, tried_ms or now_ms",
@@ -27,7 +27,7 @@ MUTANTS = [
     mutant(
         "After an uncertain try a busy one says that nothing is stored",
         "1, 8",
-        f"{RETRYING}::test_uncertain_stays_uncertain[lock-Busy]",
+        f"{RETRYING}::test_uncertain_stays_uncertain[lock-Busy-fsync]",
         (
             RETRIER,
             "                    raise uncertain from error\n",
@@ -57,6 +57,16 @@ MUTANTS = [
         "1",
         f"{RETRYING}::test_a_doubt_outlives_its_engine",
         (ENGINE, "ATOMIC_STORE(&e->sync_failed, 1);", "(void)e;"),
+    ),
+    mutant(
+        "A retry opens the file anew for a broker that was closed",
+        "8",
+        f"{RETRYING}::test_uncertain_stays_uncertain[close-Closed-pwrite]",
+        (
+            "csrc/calls.c",
+            "(ATOMIC_LOAD(&b->closed)) return EMBQ_CLOSED",
+            "(0) return 0",
+        ),
     ),
     mutant(
         "A batch that is sent again has other dedup ids",

@@ -72,8 +72,8 @@ def failing(
     return {"said": said, "pauses": len(pauses), "after": after}
 
 
-def between(folder: str, what: str) -> dict[str, Any]:
-    """An fsync fails; what makes it unsafe to go on comes before the second try."""
+def between(folder: str, what: str, call: str) -> dict[str, Any]:
+    """A call fails; what makes it unsafe to go on comes before the second try."""
     clock = ClockFile(Path(folder).with_name("clock"))
     _native.use_clock(clock.path)
     scene = Scene(folder)
@@ -86,11 +86,12 @@ def between(folder: str, what: str) -> dict[str, Any]:
         "lock": lambda: foreign.execute("begin immediate"),
     }
     pauses_do(steps[what])
-    scene.rig.arm("fsync", FAIL, 1, 1, errno.EIO)
+    scene.rig.arm(call, FAIL, 1, 1, errno.EIO)
     said, _ = send(scene, "a", retries=1, timeout=5.0 if what != "lock" else LIMIT_S)
     scene.rig.disarm()
     foreign.close()
-    found = other.queue("q").depth()
+    with embq.open(scene.path, durability="normal") as fresh:
+        found = fresh.queue("q").depth()
     other.close()
     scene.broker.close()
     return {"said": said, "found": found}
