@@ -336,6 +336,14 @@ unsigned long long embq_file_id(embq_ref broker) {
     return broker_of(broker)->engine->file_id;
 }
 
+int embq_refuses(embq_ref broker) {
+    const struct broker *b = broker_of(broker);
+    int failed = ATOMIC_LOAD(&b->engine->failed);
+    if (ATOMIC_LOAD(&b->closed)) return EMBQ_CLOSED;
+    if (failed || !b->full) return failed;
+    return ATOMIC_LOAD(&b->engine->sync_failed) ? EMBQ_STORAGE_IO_ERROR : 0;
+}
+
 long long embq_unawaited_failures(embq_ref broker) {
     return ATOMIC_LOAD(&broker_of(broker)->unawaited);
 }

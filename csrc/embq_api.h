@@ -134,8 +134,10 @@ long long embq_delete(embq_ref broker, const char *name, size_t name_size);
 int embq_cancel(embq_ref broker, long long channel, const char *id, size_t id_size);
 /* Store one message. `fields`: msgpack array [type, source, key, attributes], each nil
  * or str; with more to say followed by [priority, delay_ms, at_ms, ttl_ms], each -1
- * when the queue decides; or nothing (size 0). Returns its row. timeout -1: the
- * broker's busy timeout. */
+ * when the queue decides; or nothing (size 0). A dedup id may follow, and after it the
+ * boot_ms since when it may be stored already (0: not yet): then it is refused unless
+ * the queue knows the dedup ids of that time. Returns its row. timeout -1: the broker's
+ * busy timeout. */
 long long embq_send(embq_ref broker, long long channel, const char *body,
                     size_t body_size, const char *fields, size_t fields_size,
                     int timeout_ms);
@@ -206,6 +208,10 @@ int embq_consumer_take(embq_ref consumer);
 void embq_bytes_free(embq_bytes *bytes);
 /* The file's random identity: the first half of every public id. */
 unsigned long long embq_file_id(embq_ref broker);
+/* What a send of this broker would be refused with, whatever it is: CLOSED; the code
+ * of an earlier failure, for good; STORAGE_IO_ERROR until the WAL has started over
+ * after an fsync that failed; or 0. */
+int embq_refuses(embq_ref broker);
 /* The sends and acks of this broker that failed with nobody waiting. */
 long long embq_unawaited_failures(embq_ref broker);
 /* Text of this thread's last failure: what happened, where. Valid until its next call.

@@ -75,6 +75,17 @@ static struct engine *engine_find(const struct guard *guard) {
     return NULL;
 }
 
+/* One that failed for good is left for a new one. What an fsync that failed left in
+ * doubt stays in doubt: the next fsync says nothing about it. */
+static void doubts_take(struct engine *e) {
+    for (const struct engine *old = engines; old; old = old->next) {
+        if (old == e || old->guard != e->guard || !ATOMIC_LOAD(&old->sync_failed))
+            continue;
+        memcpy(e->failed_salt, old->failed_salt, sizeof e->failed_salt);
+        ATOMIC_STORE(&e->sync_failed, 1);
+    }
+}
+
 static int broker_make(struct engine *e, int flags, int busy_timeout_ms,
                        int64_t disk_reserve, embq_ref *out) {
     struct broker *b = calloc(1, sizeof *b);
@@ -105,7 +116,7 @@ static int open_locked(const char *path, int flags, int busy_timeout_ms,
     struct engine *e = engine_find(guard);
     if (!e) e = engine_new(real, guard, busy_timeout_ms);
     if (!e) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
-    if (!e->attached) code = engine_attach(e);
+    if (!e->attached && (code = engine_attach(e)) == 0) doubts_take(e);
     if (code == 0) code = broker_make(e, flags, busy_timeout_ms, disk_reserve, broker);
     if (code < 0 && !e->handles) engine_free(e);
     return code;

@@ -10,17 +10,20 @@ struct fields {
     struct slice type, source, key, attributes;
     int64_t priority, delay_ms, at_ms, ttl_ms;
     struct slice dedup_id;
+    int64_t tried_ms; /* boot_ms since when it may be stored already; 0: not yet */
 };
 
 #define FIELDS_FEW 4 /* the texts alone */
 #define FIELDS_ALL 9
+#define FIELDS_RETRIED 10
 
 static int number_is_sound(int64_t value, int64_t most) {
     return value >= -1 && value <= most;
 }
 
 static int fields_read(const char *data, size_t size, struct fields *f) {
-    *f = (struct fields){.priority = -1, .delay_ms = -1, .at_ms = -1, .ttl_ms = -1};
+    *f = (struct fields){
+        .priority = -1, .delay_ms = -1, .at_ms = -1, .ttl_ms = -1, .tried_ms = -1};
     if (!size) return 0;
     struct unpacker u = unpack_from(data, size);
     uint32_t count = unpack_array(&u);
@@ -28,12 +31,13 @@ static int fields_read(const char *data, size_t size, struct fields *f) {
     f->source = unpack_slice(&u);
     f->key = unpack_slice(&u);
     f->attributes = unpack_slice(&u);
-    if (count == FIELDS_ALL) {
+    if (count == FIELDS_ALL || count == FIELDS_RETRIED) {
         f->priority = unpack_int(&u);
         f->delay_ms = unpack_int(&u);
         f->at_ms = unpack_int(&u);
         f->ttl_ms = unpack_int(&u);
         f->dedup_id = unpack_slice(&u);
+        if (count == FIELDS_RETRIED) f->tried_ms = unpack_int(&u);
     } else if (count != FIELDS_FEW) {
         return -1;
     }
@@ -41,7 +45,8 @@ static int fields_read(const char *data, size_t size, struct fields *f) {
                    number_is_sound(f->priority, EMBQ_PRIORITY_MAX) &&
                    number_is_sound(f->delay_ms, EMBQ_DURATION_MAX_MS) &&
                    number_is_sound(f->at_ms, EMBQ_TIME_MAX_MS) &&
-                   number_is_sound(f->ttl_ms, EMBQ_DURATION_MAX_MS)
+                   number_is_sound(f->ttl_ms, EMBQ_DURATION_MAX_MS) &&
+                   number_is_sound(f->tried_ms, INT64_MAX)
                ? 0
                : -1;
 }
@@ -258,6 +263,25 @@ static int order_check(const struct channel *c, const struct item *it) {
                      c->name);
 }
 
+/* One that is sent again must find its first try, under a dedup id that is still known.
+ */
+static int retry_check(const struct channel *c, const struct item *it) {
+    int64_t window_ms = c->options.dedup_window_ms, tried_ms = it->fields.tried_ms;
+    if (tried_ms < 0) return 0;
+    if (!it->fields.dedup_id.data)
+        return error_set(EMBQ_INVALID_ARGUMENT, "a retry without a dedup id");
+    if (window_ms && (!tried_ms || clock_boot_ms() - tried_ms < window_ms)) return 0;
+    return error_set(EMBQ_INVALID_ARGUMENT,
+                     "queue %s: retries need a dedup_window that lasts as long as they "
+                     "do, and it is %lld ms; see configure()",
+                     c->name, (long long)window_ms);
+}
+
+static int item_check(const struct channel *c, const struct item *it) {
+    int code = order_check(c, it);
+    return code < 0 ? code : retry_check(c, it);
+}
+
 /* Whether all of a batch are of the default priority, ready at once and for ever: 1, 0,
  * or a code. */
 static int batch_check(const struct channel *c, struct unpacker u, uint32_t count,
@@ -267,7 +291,7 @@ static int batch_check(const struct channel *c, struct unpacker u, uint32_t coun
         struct item it;
         item_next(&u, &it, c, now_ms);
         plain &= item_is_plain(&it);
-        int code = order_check(c, &it);
+        int code = item_check(c, &it);
         if (code < 0) return code;
     }
     return plain;
@@ -293,7 +317,7 @@ static int64_t one_send(struct engine *e, struct op *op, struct channel *c,
     struct item it;
     item_open(&it, c, (struct slice){op->bytes, op->size},
               (struct slice){op->bytes + op->size, op->extra_size}, now_ms);
-    int code = order_check(c, &it);
+    int code = item_check(c, &it);
     if (code < 0) return code;
     channel_offer(e, c);
     return item_send(e, c, now_ms, &it);

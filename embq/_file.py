@@ -57,6 +57,11 @@ class File:
                 )
             return self.handle
 
+    def open_again(self, busy_timeout_ms: int) -> _handles.Handle:
+        """Open the file once more, beside `handle`, which goes no further."""
+        flags = self._flags & ~_native.OPEN_CREATE
+        return _open_handle(self.path, flags, busy_timeout_ms, self._disk_reserve)
+
     def close(self) -> None:
         """Store what is staged, and close; see `Broker.close`."""
         with self._lock:

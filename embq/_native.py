@@ -161,6 +161,8 @@ def bind_check() -> int:
 
 file_id: Callable[[int], int] = _now.embq_file_id
 unawaited_failures: Callable[[int], int] = _now.embq_unawaited_failures
+#: What any send of a broker would be refused with, a code; 0: nothing.
+refuses: Callable[[int], int] = _now.embq_refuses
 
 
 _machine_boot = partial(

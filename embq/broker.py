@@ -246,6 +246,7 @@ class Broker:
         ttl: float | timedelta | None = None,
         dedup_id: str | None = None,
         timeout: float | timedelta | None = None,
+        retries: int = 0,
     ) -> Sent:
         """Send one message to a queue by name; see `Queue.send`.
 
@@ -268,6 +269,7 @@ class Broker:
             "ttl": ttl,
             "dedup_id": dedup_id,
             "timeout": timeout,
+            "retries": retries,
         }
         try:
             return self._find(queue).send(data, **fields)

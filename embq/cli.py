@@ -62,6 +62,7 @@ def cli(context: click.Context, path: str, durability: Any) -> None:
 @click.option("--delay", type=float, help="Seconds until it is handed out.")
 @click.option("--ttl", type=float, help="Seconds until it perishes.")
 @click.option("--dedup-id", help="Stored once within the queue's dedup window.")
+@click.option("--retries", default=0, show_default=True, help="Of a send that failed.")
 @click.pass_obj
 def send(
     broker: Broker,
@@ -74,6 +75,7 @@ def send(
     create: bool,
     type_: str | None,
     source: str | None,
+    retries: int,
     **fields: Any,
 ) -> None:
     """Send DATA to QUEUE and print the id.
@@ -90,7 +92,7 @@ def send(
         )
         for text in texts
     ]
-    for sent in target.send_many(items):
+    for sent in target.send_many(items, retries=retries):
         click.echo(sent.id)
 
 

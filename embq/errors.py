@@ -143,7 +143,7 @@ class CommitUncertain(Error):
 
     code = "commit_uncertain"
     number = -21
-    hint = "sending again may make a duplicate"
+    hint = "sending again may make a duplicate, unless by retries= or a dedup_id"
 
 
 class StorageReadOnly(Error):

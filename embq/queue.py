@@ -12,6 +12,7 @@ from embq._envelope import Envelope
 from embq._loop import iterate
 from embq._options import Options, count
 from embq._outgoing import Outgoing
+from embq._retrier import Retrier, is_wanted, new_id
 from embq._settler import Settler
 from embq._sieve import Sieve
 from embq._ticket import Sent, Ticket
@@ -69,6 +70,7 @@ class Queue(Administration, Generic[T]):
             self._claim = self._sieve.claim
         self._envelope = Envelope(self._encode, broker.source, self._form)
         self._fields = self._envelope.fields
+        self._retrier = Retrier(broker._file, handle, channel, self._envelope)  # noqa: SLF001
 
     def __repr__(self) -> str:
         return f"<Queue {self.name!r} of {self._broker!r}>"
@@ -96,6 +98,7 @@ class Queue(Administration, Generic[T]):
         ttl: float | timedelta | None = None,
         dedup_id: str | None = None,
         timeout: float | timedelta | None = None,
+        retries: int = 0,
     ) -> Sent:
         """Send one message, and return when it is stored.
 
@@ -121,7 +124,11 @@ class Queue(Administration, Generic[T]):
             dedup_id: Names what is sent. Within the queue's `dedup_window` it is stored
                 once, whoever sends it, also when the message is gone by then (SQS:
                 MessageDeduplicationId).
-            timeout: Seconds. Default: the broker's `busy_timeout`.
+            timeout: Seconds, for each try. Default: the broker's `busy_timeout`.
+            retries: How often to try again, after a random pause of up to 50 ms, then
+                100 ms, ... 2 s (AWS: full jitter), when the file was busy or failed. It
+                is stored once: without a `dedup_id` it gets one. Of a given one a
+                `duplicate` may be what an earlier try of this call has stored.
 
         Returns:
             The id, equal to the one that the receiver sees; of a duplicate that of the
@@ -133,7 +140,11 @@ class Queue(Administration, Generic[T]):
             Busy: Not stored in time.
             CommitUncertain: It may be stored: the time was over while it was.
             StorageFull: The disk is full, or nearly.
+            InvalidArgument: An argument makes no sense; so are `retries` where the
+                `dedup_window` is 0: twice could not be told from once.
         """
+        again = is_wanted(retries)
+        made = again and dedup_id is None
         body = self._encode(data)
         fields = self._fields(
             type,
@@ -147,8 +158,10 @@ class Queue(Administration, Generic[T]):
             delay,
             at,
             ttl,
-            dedup_id,
+            new_id() if made else dedup_id,
         )
+        if again:
+            return self._retrier.send(body, fields, timeout, retries, made=made)
         wait = -1 if timeout is None else limit_ms(timeout)
         row = _native.send(self._handle, self._channel, body, fields, wait)
         return Sent.of(row, self._file)
@@ -158,19 +171,24 @@ class Queue(Administration, Generic[T]):
         items: Iterable[T | Outgoing[T]],
         *,
         timeout: float | timedelta | None = None,
+        retries: int = 0,
     ) -> list[Sent]:
         """Send all of these messages or none, in order.
 
         Args:
             items: Data, or `embq.Outgoing(data, ...)` where there is more to say.
-            timeout: Seconds. Default: the broker's `busy_timeout`.
+            timeout: Seconds, for each try. Default: the broker's `busy_timeout`.
+            retries: See `send`; each item without a dedup id gets one of its own.
 
         Returns:
             One for each item, in order.
 
         Raises:
-            BodyError, MessageTooLarge, Busy, CommitUncertain, StorageFull: See `send`.
+            BodyError, MessageTooLarge, Busy, CommitUncertain, StorageFull,
+            InvalidArgument: See `send`.
         """
+        if is_wanted(retries):
+            return self._retrier.send_many(items, timeout, retries)
         encode, bare, pack_item = self._encode, self._envelope.bare, self._envelope.item
         packed = [
             pack_item(item)

@@ -29,6 +29,7 @@ import dataclasses
 import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import model_input
 from model_file import READY, Entry, ModelFile, Stored
@@ -105,12 +106,27 @@ class ModelQueue:
         if self.stored.gone:
             raise errors.NotFound("the queue is gone")
 
-    def send(self, data: object, *, timeout: Any = None, **fields: Any) -> Sent:
+    def send(
+        self, data: object, *, timeout: Any = None, retries: Any = 0, **fields: Any
+    ) -> Sent:
         duration_ms(timeout or 0, "timeout")
+        self._prepare_retries(retries, [fields])
         return self._append([(data, fields)])[0]
 
-    def send_many(self, items: Iterable[Any]) -> list[Sent]:
-        return self._append([model_input.parts(item) for item in items])
+    def send_many(self, items: Iterable[Any], *, retries: Any = 0) -> list[Sent]:
+        parts = [model_input.parts(item) for item in items]
+        self._prepare_retries(retries, [fields for _, fields in parts])
+        return self._append(parts)
+
+    def _prepare_retries(self, retries: Any, fields: list[dict[str, Any]]) -> None:
+        """Name what may be sent again; nothing fails here, so nothing is."""
+        if not model_input.whole(retries, "retries"):
+            return
+        if not self.stored.options.dedup_window and fields:
+            raise errors.InvalidArgument("no dedup id is known here")
+        for one in fields:
+            if one.get("dedup_id") is None:
+                one["dedup_id"] = uuid4().hex
 
     def _append(self, parts: list[tuple[object, dict[str, Any]]]) -> list[Sent]:
         """Store all or none: every item is checked before the first is stored."""

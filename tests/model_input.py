@@ -105,6 +105,13 @@ def backoff_ms(retry: Any, receive_count: int) -> int:
     return round(min(float(retry.cap), wait) * 1000)
 
 
+def whole(value: object, what: str) -> int:
+    """Check a whole number that may be 0."""
+    if value != 0 or isinstance(value, bool):
+        at_least_one(value, what)
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
 def at_least_one(value: object, what: str) -> None:
     """Refuse what is no count."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -124,8 +124,10 @@ def test_places_and_times(path: Path) -> None:
     assert run(path, *send, "soon over", "--ttl", "0.001").returncode == 0
     ids = [run(path, *send, "once", "--dedup-id", "a").stdout for _ in range(2)]
     assert ids[0] == ids[1] != ""
-    assert run(path, "receive", "q", "--all").stdout == "high\nonce\nlow\n"
+    assert run(path, *send, "again", "--retries", "3").returncode == 0
+    assert run(path, "receive", "q", "--all").stdout == "high\nonce\nagain\nlow\n"
     assert run(path, *send, "x", "--priority", "urgent").returncode == 1
+    assert run(path, *send, "x", "--retries", "-1").returncode == 1
     stats = json.loads(run(path, "stats", "q", "--json").stdout)
     assert (stats["delayed"], stats["dead"], stats["duplicates"]) == (1, 1, 1)
 

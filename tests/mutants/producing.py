@@ -1,0 +1,77 @@
+"""Planted bugs of producers that try again. Promise 1."""
+
+from __future__ import annotations
+
+from mutant import mutant
+
+RETRIER, SEND, ENGINE = "embq/_retrier.py", "csrc/send.c", "csrc/engine.c"
+RETRYING, RETRIES = "test_retrying.py", "contract/test_retries.py"
+
+MUTANTS = [
+    mutant(
+        "A retry is stored also where dedup ids are not known",
+        "1",
+        f"{RETRYING}::test_uncertain_stays_uncertain[configure-InvalidArgument-fsync]",
+        (SEND, "if (window_ms && (!tried_ms ||", "if (1 || (!tried_ms ||"),
+    ),
+    mutant(
+        "A retry is stored also when its dedup id is known no more",
+        "1",
+        f"{RETRYING}::test_uncertain_stays_uncertain[clock-InvalidArgument-fsync]",
+        (
+            RETRIER,
+            "uncertain, tried_ms = error, tried_ms or now_ms",
+            "uncertain = error",
+        ),
+    ),
+    mutant(
+        "After an uncertain try a busy one says that nothing is stored",
+        "1, 8",
+        f"{RETRYING}::test_uncertain_stays_uncertain[lock-Busy-fsync]",
+        (
+            RETRIER,
+            "                    raise uncertain from error\n",
+            "                    raise\n",
+        ),
+    ),
+    mutant(
+        "The sender sees its own retry as a duplicate",
+        "8",
+        f"{RETRYING}::test_a_call_that_fails_once[one-fsync]",
+        (RETRIER, "row & ~_native.DUPLICATE if made else row", "row"),
+    ),
+    mutant(
+        "After a write that failed the retry goes to the engine that is no more",
+        "1",
+        f"{RETRYING}::test_a_call_that_fails_once[one-pwrite]",
+        (RETRIER, "if refused == CommitUncertain.number:", "if False:"),
+    ),
+    mutant(
+        "A retry does not wait for the WAL to start over",
+        "1",
+        f"{RETRYING}::test_a_call_that_fails_once[many-fsync]",
+        (RETRIER, "if refused != StorageIOError.number:", "if True:"),
+    ),
+    mutant(
+        "An engine that is opened anew forgets which fsync failed",
+        "1",
+        f"{RETRYING}::test_a_doubt_outlives_its_engine",
+        (ENGINE, "ATOMIC_STORE(&e->sync_failed, 1);", "(void)e;"),
+    ),
+    mutant(
+        "A retry opens the file anew for a broker that was closed",
+        "8",
+        f"{RETRYING}::test_uncertain_stays_uncertain[close-Closed-pwrite]",
+        (
+            "csrc/calls.c",
+            "(ATOMIC_LOAD(&b->closed)) return EMBQ_CLOSED",
+            "(0) return 0",
+        ),
+    ),
+    mutant(
+        "A batch that is sent again has other dedup ids",
+        "1",
+        f"{RETRYING}::test_a_call_that_fails_once[many-pwrite]",
+        (RETRIER, "if made[-1]:", "if False:"),
+    ),
+]
