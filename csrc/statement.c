@@ -167,7 +167,8 @@ static const char *const texts[STATEMENTS] = {
         "       attributes,\n"
         "       json_insert(coalesce(history, '[]'), '$[#]', json_object(\n"
         "         'queue', ?2, 'reason', ?3, 'error', ?4, 'receive_count', ?5,\n"
-        "         'first_at', ?6, 'last_at', ?7)),\n"
+        "         'first_at', ?6, 'last_at', ?7,\n"
+        "         'hops', coalesce(json_array_length(history), 0) + 1)),\n"
         "       body\n"
         "from embq_message_%d\n"
         "where id = ?1",

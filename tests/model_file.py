@@ -161,6 +161,7 @@ class ModelFile:
         record: dict[str, Any] = {"queue": stored.name, "reason": why, "error": error}
         record |= {"receive_count": entry.receive_count}
         record |= {"first_at": entry.first_at_ms, "last_at": self.clock.wall_ms}
+        record |= {"hops": len(entry.history) + 1}
         fresh = Entry(0, entry.id, entry.sent_at_ms, entry.body, entry.fields)
         fresh.priority = entry.priority
         fresh.history = [*entry.history, record]
