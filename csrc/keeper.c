@@ -57,6 +57,7 @@ static void tick(struct engine *e) {
     int idle = clock_real_us() - ATOMIC_LOAD(&e->last_group_us) > TICK_US / 4;
     consumers_tend(e);
     owners_look(e);
+    redrives_look(e);
     if (checkpoint_due(e, idle)) checkpoint_step(e);
     else if (idle && vacuum_due(e)) keeper_stage(e, OP_VACUUM, 0);
 }

@@ -20,12 +20,15 @@ enum op_kind {
     OP_PAUSE,
     OP_PURGE,
     OP_CANCEL,
+    OP_REDRIVE,
+    OP_REDRIVE_CANCEL,
     OP_BARRIER, /* callers' */
     OP_REGISTER,
     OP_RECOVER,
     OP_CHECKPOINT,
     OP_EXTEND,
-    OP_VACUUM /* the engine's own */
+    OP_VACUUM,
+    OP_REDRIVE_STEP /* the engine's own */
 };
 
 /* What a thread that waits on `word` is told. */
@@ -69,6 +72,7 @@ struct op {
 
     int verb, flags, limit, count; /* CLAIM, SETTLE */
     int64_t delay_ms;              /* or the time of a PAUSE */
+    double rate;                   /* REDRIVE: messages a second; 0: no limit */
     int64_t below, total;          /* PURGE: of the sequences; removed so far */
     uint8_t again;       /* CLAIM, PURGE: in the next group, as this one did a step */
     uint8_t suspect_due; /* CLAIM: a suspect waits to be taken alone */

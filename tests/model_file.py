@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STATES = READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
 BLOCKED = "blocked"  # ready, but behind another of its key
 OUTCOMES: tuple[str, ...] = ("sent", "delivered", "redelivered", "acked", "nacked")
-OUTCOMES += ("rejected", "expired", "dead", "dropped", "duplicates")
+OUTCOMES += ("rejected", "expired", "dead", "dropped", "duplicates", "redriven")
 
 
 @dataclasses.dataclass
