@@ -154,27 +154,35 @@ static int64_t way_of(struct engine *e, const struct task *t, struct slice home)
     return id != t->c->id && !strcmp(to->options.codec, t->c->options.codec) ? id : 0;
 }
 
-/* The next rows of the lane, until `most` of them are wanted; how many, or -1. */
-static int rows_find(struct engine *e, const struct task *t, int64_t last, int64_t most,
-                     struct found *rows) {
-    int count = 0, more;
+/* What is found in a lane: rows up to `last`, of which `most` may move. */
+struct search {
+    int64_t last, most;
+    int count, more; /* more: it ended before the end of the lane */
+    struct found rows[STEP];
+};
+
+/* The next rows of the lane; 0 or -1. */
+static int rows_find(struct engine *e, const struct task *t, struct search *f) {
+    int64_t most = f->most;
+    int more = 0;
     sqlite3_stmt *s = statement(e, ST_REDRIVE_LOOK, t->c->shard);
     if (!s) return -1;
     sq.bind_int64(s, 1, t->position);
-    sq.bind_int64(s, 2, last);
+    sq.bind_int64(s, 2, f->last);
     sq.bind_int64(s, 3, t->c->id);
     sq.bind_text(s, 4, t->c->name, -1, SQLITE_STATIC);
     sq.bind_int64(s, 5, STEP);
-    while (most > 0 && (more = statement_step(e, s)) > 0) {
-        struct found *row = &rows[count++];
-        row->id = sq.column_int64(s, 0);
-        row->wanted = sq.column_int64(s, 1) != 0;
-        row->to = row->wanted ? way_of(e, t, column_slice(s, 2)) : 0;
-        most -= row->to > 0;
-        if (row->to < 0) break;
+    f->count = f->more = 0;
+    while (!f->more && (more = statement_step(e, s)) > 0) {
+        struct found row = {sq.column_int64(s, 0), 0, sq.column_int64(s, 1) != 0};
+        row.to = row.wanted ? way_of(e, t, column_slice(s, 2)) : 0;
+        if (row.to < 0) break;
+        f->more = row.to && most-- == 0;
+        if (!f->more) f->rows[f->count++] = row;
     }
     sq.reset(s);
-    return e->storage_error ? -1 : count;
+    f->more |= f->count == STEP;
+    return e->storage_error ? -1 : 0;
 }
 
 /* Move one, unless somebody holds it: its size, 0 when it stays, -1. */
@@ -192,27 +200,37 @@ static int64_t row_move(struct engine *e, struct task *t, const struct found *ro
     return t->c->sub.removed_bytes - before + 1; /* an empty one counts as well */
 }
 
-/* Go on in the lanes: 1, 0 when nothing is left, -1. */
-static int task_step(struct engine *e, struct task *t, int64_t most) {
-    struct found rows[STEP];
-    int count = 0;
-    for (;;) {
-        int lane = message_lane(t->position);
-        int64_t last = message_id(t->c->id, lane, t->below - 1);
-        if (t->c->sub.lanes >> lane & 1 && t->position < last)
-            count = rows_find(e, t, last, most, rows);
-        if (count || lane == EMBQ_LANES - 1) break;
-        t->position = message_id(t->c->id, lane + 1, 0);
-    }
+/* Do what was found; 0 or -1. */
+static int rows_move(struct engine *e, struct task *t, struct search *f) {
     int64_t bytes = 0;
-    for (int i = 0; i < count && bytes < STEP_BYTES; i++) {
-        t->position = rows[i].id;
-        int64_t size = rows[i].to ? row_move(e, t, &rows[i]) : 0;
+    for (int i = 0; i < f->count; i++) {
+        if (bytes >= STEP_BYTES) {
+            f->more = 1;
+            break;
+        }
+        t->position = f->rows[i].id;
+        int64_t size = f->rows[i].to ? row_move(e, t, &f->rows[i]) : 0;
         if (size < 0) return -1;
         bytes += size;
-        t->skipped += rows[i].wanted && !rows[i].to;
+        f->most -= size > 0;
+        t->skipped += f->rows[i].wanted && !f->rows[i].to;
     }
-    return count < 0 ? -1 : count > 0;
+    return 0;
+}
+
+/* Go on in the lanes: 1, 0 when nothing is left, -1. */
+static int task_step(struct engine *e, struct task *t, int64_t most) {
+    struct search f = {.most = most};
+    for (;;) {
+        int lane = message_lane(t->position);
+        f.last = message_id(t->c->id, lane, t->below - 1);
+        f.more = f.count = 0;
+        if (t->c->sub.lanes >> lane & 1 && t->position < f.last &&
+            (rows_find(e, t, &f) < 0 || rows_move(e, t, &f) < 0))
+            return -1;
+        if (f.more || lane == EMBQ_LANES - 1) return f.more;
+        t->position = message_id(t->c->id, lane + 1, 0);
+    }
 }
 
 /* 0 or -1. */

@@ -173,6 +173,19 @@ def test_a_blocked_one_moves(site: Any) -> None:
     assert drained(other) == [1, 2]
 
 
+def test_the_first_of_a_key_moves(site: Any) -> None:
+    """It frees its key: the next one waits no longer."""
+    options = {"ordered": "key", "retry": Backoff(50.0, jitter=False)}
+    queue, other = site.broker.queue("q", **options), site.broker.queue("other")
+    queue.send("first", key="a", type="t")
+    queue.send("next", key="a")
+    queue.receive().nack()
+    assert queue.receive() is None
+    assert queue.redrive(to="other", where={"type": "t"}).wait() == 1
+    assert queue.receive().data == "next"
+    assert drained(other) == ["first"]
+
+
 def test_cancel_what_came_back(site: Any) -> None:
     """A message is found by its id where it was before."""
     queue, dead = site.broker.queue("q"), site.broker.queue("q.dead")

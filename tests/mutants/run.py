@@ -30,6 +30,7 @@ import breaking
 import delivering
 import living
 import placing
+import redriving
 import storing
 from mutant import Mutant
 from tree import Tree
@@ -39,6 +40,7 @@ MUTANTS: list[Mutant] = [
     *delivering.MUTANTS,
     *living.MUTANTS,
     *placing.MUTANTS,
+    *redriving.MUTANTS,
     *breaking.MUTANTS,
 ]
 JOBS = 2
