@@ -128,6 +128,27 @@ int embq_cancel(embq_ref broker, long long channel, const char *id, size_t id_si
     return (int)(op ? call_run(b, op) : code);
 }
 
+long long embq_redrive(embq_ref broker, long long channel, const char *target,
+                       size_t target_size, const char *conditions,
+                       size_t conditions_size, double rate) {
+    int64_t code;
+    struct broker *b = broker_of(broker);
+    if (!(rate >= 0)) return error_set(EMBQ_INVALID_ARGUMENT, "a rate of %f", rate);
+    struct op *op =
+        call_begin(b, OP_REDRIVE, channel, (struct slice){target, target_size},
+                   (struct slice){conditions, conditions_size}, -1, &code);
+    if (!op) return code;
+    op->rate = rate;
+    int64_t token = ring_call(b->engine, op);
+    if (token > 0) keeper_stage(b->engine, OP_REDRIVE_STEP, 0); /* else at a tick */
+    engine_leave(b->engine);
+    return token;
+}
+
+int embq_redrive_cancel(embq_ref broker, long long channel, long long token) {
+    return (int)call_with(broker, OP_REDRIVE_CANCEL, channel, token);
+}
+
 static struct op *send_begin(struct broker *b, enum op_kind kind, int64_t channel,
                              const char *body, size_t body_size, const char *fields,
                              size_t fields_size, int timeout_ms, int64_t *code) {

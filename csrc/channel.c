@@ -29,9 +29,10 @@ static struct channel *channel_slot(struct engine *e, int64_t id) {
 static int counters_are_sound(const struct channel *c) {
     const struct subscription *u = &c->sub;
     const int64_t counters[] = {
-        c->sent,      c->sent_bytes, u->removed,       u->in_flight,   u->waiting,
-        u->delivered, u->acked,      u->nacked,        u->redelivered, u->rejected,
-        u->expired,   u->dead,       u->removed_bytes, u->dropped,     u->duplicates};
+        c->sent,          c->sent_bytes, u->removed,    u->in_flight,
+        u->waiting,       u->delivered,  u->acked,      u->nacked,
+        u->redelivered,   u->rejected,   u->expired,    u->dead,
+        u->removed_bytes, u->dropped,    u->duplicates, u->redriven};
     for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
         if (!is_between(counters[i], 0, EMBQ_COUNTER_MAX)) return 0;
     return u->in_flight + u->waiting <= c->sent - u->removed;
@@ -99,10 +100,10 @@ static int subscription_read(struct engine *e, struct channel *c) {
     if (statement_step(e, s) <= 0) return storage_corrupt(e);
     int column = 0;
     int64_t *counters[] = {
-        &c->sub.removed,   &c->sub.removed_bytes, &c->sub.in_flight, &c->sub.waiting,
-        &c->sub.delivered, &c->sub.redelivered,   &c->sub.acked,     &c->sub.nacked,
-        &c->sub.rejected,  &c->sub.expired,       &c->sub.dead,      &c->sub.dropped,
-        &c->sub.duplicates};
+        &c->sub.removed,    &c->sub.removed_bytes, &c->sub.in_flight, &c->sub.waiting,
+        &c->sub.delivered,  &c->sub.redelivered,   &c->sub.acked,     &c->sub.nacked,
+        &c->sub.rejected,   &c->sub.expired,       &c->sub.dead,      &c->sub.dropped,
+        &c->sub.duplicates, &c->sub.redriven};
     c->sub.id = sq.column_int64(s, column++);
     c->next_sequence = c->stored_sequence = sq.column_int64(s, column++);
     c->sent = sq.column_int64(s, column++);
@@ -256,7 +257,7 @@ static int subscription_write(struct engine *e, struct channel *c) {
     const int64_t counters[] = {
         u->removed,     u->removed_bytes, u->in_flight,  u->waiting,  u->delivered,
         u->redelivered, u->acked,         u->nacked,     u->rejected, u->expired,
-        u->dead,        u->dropped,       u->duplicates, u->id};
+        u->dead,        u->dropped,       u->duplicates, u->redriven, u->id};
     sqlite3_stmt *s = statement(e, ST_SUBSCRIPTION_WRITE, 0);
     int index = 1;
     c->stored_sequence = c->next_sequence;

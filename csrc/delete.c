@@ -33,6 +33,7 @@ static int64_t name_free(struct engine *e, struct op *op, struct channel *c) {
     free(c->options.dead_letter);
     c->name = c->options.dead_letter = NULL;
     c->kind = CHANNEL_GONE;
+    if (statement_do(e, ST_REDRIVE_FORGET, 0, INTS(c->id)) < 0) return -1;
     return statement_do(e, ST_CHANNEL_DELETE, 0, INTS(c->id));
 }
 

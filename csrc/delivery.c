@@ -116,16 +116,30 @@ int delivery_drop(struct engine *e, struct channel *c, struct delivery *d) {
     return delivery_remove(e, c, d);
 }
 
-int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
-                  const char *reason, struct slice error) {
-    struct burial b = {reason, error, d->receive_count, d->first_at_ms};
+static int delivery_move(struct engine *e, struct channel *c, struct delivery *d,
+                         struct channel *to, const struct burial *b) {
     delivery_leave(e, c, d, MEMBER_LEFT);
-    int64_t size = message_bury(e, c, d->message, &b);
+    int64_t size = message_move(e, c, d->message, to, b);
     if (size < 0) return -1;
     c->sub.removed++;
     c->sub.removed_bytes += size;
-    c->sub.dead++;
     return delivery_delete(e, c, d);
+}
+
+int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
+                  const char *reason, struct slice error) {
+    struct burial b = {reason, error, d->receive_count, d->first_at_ms};
+    struct channel *to = message_grave(e, c);
+    if (!to || delivery_move(e, c, d, to, &b) < 0) return -1;
+    c->sub.dead++;
+    return 0;
+}
+
+int delivery_redrive(struct engine *e, struct channel *c, struct delivery *d,
+                     struct channel *to) {
+    if (delivery_move(e, c, d, to, NULL) < 0) return -1;
+    c->sub.redriven++;
+    return 0;
 }
 
 int delivery_is_last(const struct channel *c, const struct delivery *d) {

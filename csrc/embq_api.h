@@ -41,6 +41,7 @@ typedef intptr_t embq_ref;
 #define EMBQ_DATABASE_REPLACED -31
 #define EMBQ_CLOSED -32
 #define EMBQ_NO_MEMORY -34
+#define EMBQ_REDRIVE_UNDER_WAY -36
 
 #define EMBQ_SCHEMA_VERSION 1
 
@@ -132,6 +133,15 @@ long long embq_purge(embq_ref broker, long long channel);
 long long embq_delete(embq_ref broker, const char *name, size_t name_size);
 /* Remove a message by its public id: 1; 0 when somebody holds it. */
 int embq_cancel(embq_ref broker, long long channel, const char *id, size_t id_size);
+/* Begin to move what nobody holds back to where it died last, or (size not 0) to the
+ * queue `target`; when the same is under way, go on with that. `conditions`: JSON
+ * object, for each field an array of the values that are wanted. `rate`: messages a
+ * second; 0: no limit. Returns the token of the task; the keepers do it. */
+long long embq_redrive(embq_ref broker, long long channel, const char *target,
+                       size_t target_size, const char *conditions,
+                       size_t conditions_size, double rate);
+/* End that task: 1; 0 when it is over. */
+int embq_redrive_cancel(embq_ref broker, long long channel, long long token);
 /* Store one message. `fields`: msgpack array [type, source, key, attributes], each nil
  * or str; with more to say followed by [priority, delay_ms, at_ms, ttl_ms], each -1
  * when the queue decides; or nothing (size 0). A dedup id may follow, and after it the
@@ -171,6 +181,9 @@ long long embq_depth(embq_ref broker, long long channel);
 int embq_stats(embq_ref broker, long long channel, embq_bytes *out);
 /* msgpack array of [id, name] of all queues. */
 int embq_queues(embq_ref broker, embq_bytes *out);
+
+/* msgpack array of the channel's latest redrive: token, moved, skipped, over (0, 1). */
+int embq_redrive_look(embq_ref broker, long long channel, embq_bytes *out);
 
 /* ---- prefetch (consumer.c) ---- */
 

@@ -90,6 +90,7 @@ struct engine {
     int64_t next_expiry_ms; /* the same for messages */
     uint64_t next_expiry_epoch;
     int64_t perished_in; /* the transaction that did a step of it */
+    int64_t redriven_in; /* the same of a redrive */
     int64_t expired_in;  /* the transaction that returned ended leases last */
     struct suspect suspect;
     struct space space;
@@ -255,6 +256,11 @@ int64_t owner_recover(struct engine *e, int64_t slot);
 
 /* Stage the rest of a delete that somebody left unfinished. */
 void deletes_look(struct engine *e);
+
+/* ---- redrive.c ---- */
+
+/* Stage a step when some redrive may go on here and now. */
+void redrives_look(struct engine *e);
 
 /* ---- consumer.c ---- */
 

@@ -58,6 +58,7 @@ static void tick(struct engine *e) {
     consumers_tend(e);
     owners_look(e);
     deletes_look(e);
+    redrives_look(e);
     if (checkpoint_due(e, idle)) checkpoint_step(e);
     else if (idle && vacuum_due(e)) keeper_stage(e, OP_VACUUM, 0);
 }

@@ -103,11 +103,14 @@ static int64_t op_execute(struct engine *e, struct op *op) {
     case OP_PURGE: return admin_purge(e, op);
     case OP_CANCEL: return admin_cancel(e, op);
     case OP_DELETE: return delete_run(e, op);
+    case OP_REDRIVE: return redrive_begin(e, op);
+    case OP_REDRIVE_CANCEL: return redrive_cancel(e, op);
     case OP_REGISTER: return owner_register(e);
     case OP_RECOVER: return owner_recover(e, op->channel);
     case OP_CHECKPOINT: return checkpoint_complete(e);
     case OP_EXTEND: return wal_extend(e);
     case OP_VACUUM: return vacuum_step(e);
+    case OP_REDRIVE_STEP: return redrive_step(e);
     default: return 0; /* a barrier */
     }
 }
@@ -260,7 +263,8 @@ static enum begun lead_begin(struct engine *e, int wait, int *code) {
 static int goes_on(const struct op *op) {
     switch (op->kind) {
     case OP_RECOVER:
-    case OP_EXTEND: return op->result > 0;
+    case OP_EXTEND:
+    case OP_REDRIVE_STEP: return op->result > 0;
     case OP_CLAIM: return op->again && op->result == 0;
     case OP_PURGE:
     case OP_DELETE: return op->again && op->result >= 0;

@@ -75,7 +75,7 @@ int messages_delete(struct engine *e, struct channel *c, int64_t first, int64_t 
 /* The queue that a dead letter of `c` goes to; made with the codec of `c` when it is
  * not there. It has no dead-letter queue of its own, so nothing goes round in circles.
  */
-static struct channel *grave(struct engine *e, const struct channel *c) {
+struct channel *message_grave(struct engine *e, const struct channel *c) {
     const char *name = c->options.dead_letter;
     int64_t id = channel_find(e, name, strlen(name));
     if (id == 0) {
@@ -95,36 +95,45 @@ static struct channel *grave(struct engine *e, const struct channel *c) {
     return to;
 }
 
-int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
-                     const struct burial *b) {
-    struct channel *to = grave(e, c);
-    int64_t sequence = to ? channel_allocate(to, 1) : -1;
+/* Read what moves, with what a burial adds to its history; or -1. */
+static int move_read(struct engine *e, const struct channel *c, int64_t id,
+                     const struct burial *b, const char *made, sqlite3_stmt *from) {
+    sq.bind_int64(from, 1, id);
+    sq.bind_text(from, 2, b ? c->name : NULL, -1, SQLITE_STATIC);
+    if (b) {
+        sq.bind_text(from, 3, b->reason, -1, SQLITE_STATIC);
+        bind_slice(from, 4, b->error);
+        sq.bind_int64(from, 5, b->receive_count);
+        bind_or_null(from, 6, b->first_at_ms);
+        sq.bind_int64(from, 7, clock_wall_ms());
+    }
+    sq.bind_text(from, 8, made, -1, SQLITE_STATIC);
+    if (statement_step(e, from) <= 0) return storage_corrupt(e);
+    if (sq.column_type(from, 8) == SQLITE_BLOB) return 0;
+    sq.reset(from);
+    return storage_corrupt(e);
+}
+
+int64_t message_move(struct engine *e, struct channel *c, int64_t id,
+                     struct channel *to, const struct burial *b) {
+    int64_t sequence = channel_allocate(to, 1);
     sqlite3_stmt *from = statement(e, ST_MESSAGE_MOVE, c->shard);
-    sqlite3_stmt *into = statement(e, ST_MESSAGE_BURY, to ? to->shard : 0);
+    sqlite3_stmt *into = statement(e, ST_MESSAGE_ARRIVE, to->shard);
     if (sequence < 0 || !from || !into) {
         if (!e->storage_error) e->storage_error = SQLITE_FULL;
         return -1;
     }
     char made[PUBLIC_ID_SIZE + 1];
     public_id_write(e, id, made);
-    sq.bind_int64(from, 1, id);
-    sq.bind_text(from, 2, c->name, -1, SQLITE_STATIC);
-    sq.bind_text(from, 3, b->reason, -1, SQLITE_STATIC);
-    bind_slice(from, 4, b->error);
-    sq.bind_int64(from, 5, b->receive_count);
-    bind_or_null(from, 6, b->first_at_ms);
-    sq.bind_int64(from, 7, clock_wall_ms());
-    sq.bind_text(from, 8, made, -1, SQLITE_STATIC);
-    if (statement_step(e, from) <= 0) return storage_corrupt(e);
-    if (sq.column_type(from, 8) != SQLITE_BLOB) {
-        sq.reset(from);
-        return storage_corrupt(e);
-    }
+    if (move_read(e, c, id, b, made, from) < 0) return -1;
     int lane = to->options.ordered
                    ? EMBQ_LANE_DEFAULT
                    : lane_of_priority(sq.column_int64(from, 0) & MESSAGE_PRIORITY);
+    int64_t moved = message_id(to->id, lane, sequence);
+    int64_t expires_ms =
+        b || !to->options.ttl_ms ? 0 : clock_wall_ms() + to->options.ttl_ms;
     channel_use(to, (int64_t)1 << lane);
-    sq.bind_int64(into, 1, message_id(to->id, lane, sequence));
+    sq.bind_int64(into, 1, moved);
     sq.bind_int64(into, 2, sq.column_int64(from, 0));
     sq.bind_int64(into, 3, sq.column_int64(from, 1));
     for (int column = 2; column < 8; column++)
@@ -135,9 +144,11 @@ int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
     to->sent++;
     to->sent_bytes += size;
     sq.bind_int64(into, 11, to->sent_bytes);
+    bind_or_null(into, 12, expires_ms);
     int done = statement_step(e, into);
     sq.reset(from);
     if (done < 0 || messages_delete(e, c, id, id) < 0) return -1;
+    if (expires_ms && timer_expire_at(e, to, expires_ms, moved) < 0) return -1;
     channel_offer(e, to);
     return size;
 }

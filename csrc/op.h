@@ -21,12 +21,15 @@ enum op_kind {
     OP_PURGE,
     OP_CANCEL,
     OP_DELETE,
+    OP_REDRIVE,
+    OP_REDRIVE_CANCEL,
     OP_BARRIER, /* callers' */
     OP_REGISTER,
     OP_RECOVER,
     OP_CHECKPOINT,
     OP_EXTEND,
-    OP_VACUUM /* the engine's own */
+    OP_VACUUM,
+    OP_REDRIVE_STEP /* the engine's own */
 };
 
 /* What a thread that waits on `word` is told. */
@@ -70,6 +73,7 @@ struct op {
 
     int verb, flags, limit, count; /* CLAIM, SETTLE */
     int64_t delay_ms;              /* or the time of a PAUSE */
+    double rate;                   /* REDRIVE: messages a second; 0: no limit */
     /* PURGE: of the sequences; removed so far. DELETE: of the runs; messages. */
     int64_t below, total;
     uint8_t again;          /* CLAIM, PURGE, DELETE: in the next group, after a step */

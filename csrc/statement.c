@@ -124,16 +124,16 @@ static const char *const texts[STATEMENTS] = {
                                   "       removed, removed_bytes, in_flight, waiting, "
                                   "delivered, redelivered,\n"
                                   "       acked, nacked, rejected, expired, dead, "
-                                  "dropped, duplicates\n"
+                                  "dropped, duplicates, redriven\n"
                                   "from embq_state\n"
                                   "where channel = ?1",
     [ST_SUBSCRIPTION_INSERT] =
         "insert into embq_state(id, channel, name, next_sequence, sent, sent_bytes,\n"
         "  lanes, removed, removed_bytes, in_flight, waiting, delivered, redelivered,\n"
         "  acked, nacked, rejected, expired, dead, dropped,\n"
-        "  duplicates)\n"
+        "  duplicates, redriven)\n"
         "select coalesce(max(id), 0) + 1, ?1, '', 1, 0, 0,\n"
-        "  1 << 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0\n"
+        "  1 << 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0\n"
         "from embq_state\n"
         "where id < " RUNS,
     [ST_SUBSCRIPTION_WRITE] =
@@ -144,7 +144,7 @@ static const char *const texts[STATEMENTS] = {
                                    "waiting = ?, delivered = ?,\n"
                                    "    redelivered = ?, acked = ?, nacked = ?, "
                                    "rejected = ?, expired = ?, dead = ?, dropped = ?,\n"
-                                   "    duplicates = ?\n"
+                                   "    duplicates = ?, redriven = ?\n"
                                    "where id = ?",
     [ST_SUBSCRIPTION_CHANNEL] = "select channel\n"
                                 "from embq_state\n"
@@ -183,22 +183,24 @@ static const char *const texts[STATEMENTS] = {
                           "where id = ?1",
     [ST_MESSAGE_DELETE_RANGE] = "delete from embq_message_%d\n"
                                 "where id between ?1 and ?2",
-    /* ?1 row, ?2 queue, ?3 reason, ?4 error, ?5 receive_count, ?6 first_at, ?7 last_at,
-     * ?8 its public id */
+    /* ?1 row, ?2 queue (null: it is not buried), ?3 reason, ?4 error, ?5 receive_count,
+     * ?6 first_at, ?7 last_at, ?8 its public id */
     [ST_MESSAGE_MOVE] =
         "select flags, sent_at_ms, type, source, key, coalesce(public_id, ?8),\n"
         "       attributes,\n"
-        "       json_insert(coalesce(history, '[]'), '$[#]', json_object(\n"
-        "         'queue', ?2, 'reason', ?3, 'error', ?4, 'receive_count', ?5,\n"
-        "         'first_at', ?6, 'last_at', ?7)),\n"
+        "       case when ?2 is null then history else\n"
+        "         json_insert(coalesce(history, '[]'), '$[#]', json_object(\n"
+        "           'queue', ?2, 'reason', ?3, 'error', ?4, 'receive_count', ?5,\n"
+        "           'first_at', ?6, 'last_at', ?7,\n"
+        "           'hops', coalesce(json_array_length(history), 0) + 1)) end,\n"
         "       body\n"
         "from embq_message_%d\n"
         "where id = ?1",
-    [ST_MESSAGE_BURY] =
+    [ST_MESSAGE_ARRIVE] =
         "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n"
         "  public_id,\n"
-        "  attributes, history, body, total_bytes)\n"
-        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "  attributes, history, body, total_bytes, expires_at_ms)\n"
+        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [ST_MESSAGE_OLDEST] = "select sent_at_ms\n"
                           "from embq_message_%d\n"
                           "where id >= ?1 and id <= ?2\n"
@@ -407,6 +409,65 @@ static const char *const texts[STATEMENTS] = {
                        "from embq_expiry\n"
                        "order by expires_at_ms\n"
                        "limit 1",
+
+    /* One of this process (?1), or of one that is gone, which may go on now (?2). */
+    [ST_REDRIVE_NEXT] = "select channel\n"
+                        "from embq_redrive\n"
+                        "where ended_at_ms is null\n"
+                        "  and (owner = ?1\n"
+                        "    or owner not in (select slot from embq_owner))\n"
+                        "  and (next_at_ms <= ?2\n"
+                        "    or next_at_ms > ?2 + coalesce(1000 / rate, 0))\n"
+                        "order by next_at_ms\n"
+                        "limit 1",
+    [ST_REDRIVE_READ] =
+        "select token, moved, skipped, ended_at_ms is not null, below, position,\n"
+        "       next_at_ms, coalesce(rate, 0), target\n"
+        "from embq_redrive\n"
+        "where channel = ?1",
+    [ST_REDRIVE_SAME] = "select target is ?2 and conditions is ?3 and rate is ?4\n"
+                        "from embq_redrive\n"
+                        "where channel = ?1 and ended_at_ms is null",
+    [ST_REDRIVE_BEGIN] =
+        "insert or replace into embq_redrive(channel, target, conditions, rate,\n"
+        "  token, owner, below, position, moved, skipped, started_at_ms, next_at_ms)\n"
+        "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9,\n"
+        "  ?9 + coalesce(1000 / ?4, 0))",
+    [ST_REDRIVE_WRITE] =
+        "update embq_redrive\n"
+        "set owner = ?2, position = ?3, moved = ?4, skipped = ?5, next_at_ms = ?6,\n"
+        "    ended_at_ms = ?7\n"
+        "where channel = ?1",
+    [ST_REDRIVE_FORGET] = "delete from embq_redrive\n"
+                          "where channel = ?1",
+    [ST_REDRIVE_CANCEL] = "update embq_redrive\n"
+                          "set ended_at_ms = ?3\n"
+                          "where channel = ?1 and token = ?2 and ended_at_ms is null\n"
+                          "returning 1",
+    /* Messages from ?1 to ?2, whether each one meets the conditions of the task of
+     * channel ?3, and the queue that it died in last, other than ?4. */
+    [ST_REDRIVE_LOOK] =
+        "select m.id, not exists (\n"
+        "    select 1\n"
+        "    from embq_redrive r, json_each(r.conditions) f\n"
+        "    where r.channel = ?3 and not exists (\n"
+        "      select 1\n"
+        "      from json_each(f.value) v\n"
+        "      where v.value is case f.key\n"
+        "        when 'type' then m.type\n"
+        "        when 'source' then m.source\n"
+        "        when 'key' then m.key\n"
+        "        when 'reason' then json_extract(m.history, '$[#-1].reason')\n"
+        "        when 'queue' then json_extract(m.history, '$[#-1].queue') end)),\n"
+        "  (select json_extract(m.history, '$[' || h.key || '].queue') as name\n"
+        "   from json_each(m.history) h\n"
+        "   where name is not ?4\n"
+        "   order by h.key desc\n"
+        "   limit 1)\n"
+        "from embq_message_%d m\n"
+        "where m.id > ?1 and m.id <= ?2\n"
+        "order by m.id\n"
+        "limit ?5",
 };
 /* clang-format on */
 

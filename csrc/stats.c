@@ -60,18 +60,18 @@ static int64_t reading_end(struct reading *r, int64_t result) {
     return result;
 }
 
-#define TOTALS 9
+#define TOTALS 10
 
 /* What the two rows of a queue say. */
 struct counts {
     int64_t sent, sent_bytes, shard, next_sequence, subscription, lanes;
     int64_t removed, removed_bytes, in_flight, waiting;
-    int64_t totals[TOTALS]; /* delivered .. duplicates */
+    int64_t totals[TOTALS]; /* delivered .. redriven */
 };
 
 static const char *const total_names[TOTALS] = {
-    "delivered", "redelivered", "acked",   "nacked",    "rejected",
-    "expired",   "dead",        "dropped", "duplicates"};
+    "delivered", "redelivered", "acked",   "nacked",     "rejected",
+    "expired",   "dead",        "dropped", "duplicates", "redriven"};
 
 /* What can be added up, and makes no depth below 0, which would pass for a code. */
 static int counts_are_sound(const struct counts *n) {
@@ -246,6 +246,26 @@ int embq_stats(embq_ref broker, long long channel, embq_bytes *out) {
     else if (counts_read(&r, channel, &n)) channel_stats(&r, channel, &n, &p);
     else code = gone(&r);
     code = reading_end(&r, code);
+    if (code < 0) pack_free(&p);
+    return (int)(code < 0 ? code : answer(&p, out));
+}
+
+static void redrive_pack(struct reading *r, int64_t channel, struct packer *p) {
+    sqlite3_stmt *s = reading_ints(r, ST_REDRIVE_READ, 0, INTS(channel));
+    int found = reading_step(r, s);
+    pack_array(p, found ? 4 : 0);
+    for (int column = 0; found && column < 4; column++)
+        pack_int(p, sq.column_int64(s, column));
+    if (found) sq.reset(s);
+}
+
+int embq_redrive_look(embq_ref broker, long long channel, embq_bytes *out) {
+    struct reading r;
+    struct packer p = {0};
+    int64_t code = reading_begin(&r, broker_of(broker));
+    if (code < 0) return (int)code;
+    redrive_pack(&r, handle_channel(channel), &p);
+    code = reading_end(&r, 0);
     if (code < 0) pack_free(&p);
     return (int)(code < 0 ? code : answer(&p, out));
 }

@@ -36,7 +36,7 @@ struct subscription {
     int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
     int64_t removed, removed_bytes, in_flight, waiting;
     int64_t delivered, redelivered, acked, nacked, rejected, expired, dead, dropped,
-        duplicates;
+        duplicates, redriven;
 };
 
 /* As in embq_channel.kind. */
@@ -155,10 +155,14 @@ struct burial {
     struct slice error;
     int64_t receive_count, first_at_ms;
 };
-/* Move it to the channel's dead-letter queue, which is made when it is not there.
- * Returns its size, or -1. Deliveries and runs are the caller's to clean. */
-int64_t message_bury(struct engine *e, struct channel *c, int64_t id,
-                     const struct burial *b);
+/* The channel's dead-letter queue, which is made when it is not there; NULL: storage
+ * failed. */
+struct channel *message_grave(struct engine *e, const struct channel *c);
+/* Move it to another channel, ready at once: buried (`b`), which lengthens its history,
+ * or as it is, with the ttl of where it goes. Returns its size, or -1. Deliveries and
+ * runs are the caller's to clean. */
+int64_t message_move(struct engine *e, struct channel *c, int64_t id,
+                     struct channel *to, const struct burial *b);
 
 /* ---- run.c: batches of first deliveries ---- */
 
@@ -253,6 +257,9 @@ int delivery_remove(struct engine *e, struct channel *c, struct delivery *d);
 int delivery_drop(struct engine *e, struct channel *c, struct delivery *d);
 int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
                   const char *reason, struct slice error);
+/* Nobody holds it: it moves to that channel, and keeps its history. */
+int delivery_redrive(struct engine *e, struct channel *c, struct delivery *d,
+                     struct channel *to);
 /* Its lease ended by death or expiry: a suspect, or a dead letter when it was its last.
  */
 int delivery_expire(struct engine *e, struct channel *c, struct delivery *d);
@@ -327,6 +334,15 @@ int64_t admin_cancel(struct engine *e, struct op *op);
 /* OP_DELETE, by name, or (of the keeper) by handle: a step; how many messages there
  * were. */
 int64_t delete_run(struct engine *e, struct op *op);
+
+/* ---- redrive.c: from a dead-letter queue back ---- */
+
+/* OP_REDRIVE: the token of the task, which is begun or gone on with. */
+int64_t redrive_begin(struct engine *e, struct op *op);
+/* OP_REDRIVE_CANCEL: 1, or 0 when the task is over. */
+int64_t redrive_cancel(struct engine *e, const struct op *op);
+/* OP_REDRIVE_STEP: 1 when it did one, else 0. */
+int64_t redrive_step(struct engine *e);
 
 /* ---- claim.c, settle.c ---- */
 

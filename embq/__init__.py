@@ -14,6 +14,7 @@ with embq.open("app.db") as broker:
 
 from embq._options import Backoff
 from embq._outgoing import Outgoing
+from embq._redrive import Redrive
 from embq._ticket import Sent, Ticket
 from embq.broker import Broker, open  # noqa: A004
 from embq.errors import (
@@ -35,6 +36,7 @@ from embq.errors import (
     NoMemory,
     NotAnEmbqFile,
     NotFound,
+    RedriveUnderWay,
     SchemaTooNew,
     StorageFull,
     StorageIOError,
@@ -70,6 +72,8 @@ __all__ = [
     "NotFound",
     "Outgoing",
     "Queue",
+    "Redrive",
+    "RedriveUnderWay",
     "SchemaTooNew",
     "Sent",
     "StorageFull",

@@ -224,6 +224,25 @@ def cancel(broker: int, channel: int, message: bytes) -> bool:
     return _run(_lib.embq_cancel, broker, channel, message, len(message)) == 1
 
 
+def redrive(
+    broker: int, channel: int, target: bytes, conditions: bytes, rate: float
+) -> int:
+    """Begin to move messages back, or go on; return the token of the task."""
+    texts = (target, len(target), conditions, len(conditions))
+    return _run(_lib.embq_redrive, broker, channel, *texts, rate)
+
+
+def redrive_cancel(broker: int, channel: int, token: int) -> bool:
+    """End such a task; False when it is over."""
+    return _run(_lib.embq_redrive_cancel, broker, channel, token) == 1
+
+
+def redrive_look(broker: int, channel: int) -> list[int]:
+    """Read the latest one: token, moved, skipped, and whether it is over."""
+    _, packed = _fetch(_lib.embq_redrive_look, broker, channel)
+    return msgspec.msgpack.decode(packed, type=list[int])
+
+
 def send(broker: int, channel: int, body: bytes, fields: bytes, timeout: int) -> int:
     """Store one message; return its row."""
     try:

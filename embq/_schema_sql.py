@@ -110,6 +110,7 @@ create table embq_state(
   dead integer,
   dropped integer,
   duplicates integer,
+  redriven integer,
 
   -- A run: a batch of first deliveries. Its id is (deadline_ms + 1) << 21 | random, so
   -- that runs are in the order of their deadlines.
@@ -211,6 +212,24 @@ create index embq_idempotency_expiry
 on embq_idempotency(expires_at_ms)
 """
 
+_REDRIVE = """
+create table embq_redrive(  -- of each queue the latest: what moves its messages away
+  channel integer primary key,  -- where they come from
+  token integer not null,  -- which one it is
+  target text,  -- null: each goes where it died last
+  conditions text not null,  -- JSON: for each field the values that are wanted
+  rate real,  -- messages a second; null: no limit
+  owner integer not null,  -- the slot of the process that does it
+  below integer not null,  -- the sequences that were there when it began
+  position integer not null,  -- the last row that was looked at
+  moved integer not null,
+  skipped integer not null,
+  started_at_ms integer not null,
+  next_at_ms real not null,  -- when the next message may go
+  ended_at_ms integer  -- null: it is under way
+) strict
+"""
+
 _MESSAGE = """
 create table embq_message_{shard}(
   id integer primary key,  -- channel << 45 | lane << 41 | sequence
@@ -293,7 +312,8 @@ select
   s.expired,
   s.dead,
   s.dropped,
-  s.duplicates
+  s.duplicates,
+  s.redriven
 from channel c
 join embq_state s on s.channel = c.id
 left join late on late.subscription = s.id
@@ -379,6 +399,7 @@ def statements() -> Iterator[str]:
         _EXPIRY,
         _IDEMPOTENCY,
         _IDEMPOTENCY_EXPIRY,
+        _REDRIVE,
     )
     for shard in range(SHARDS):
         yield _MESSAGE.replace("{shard}", str(shard))

@@ -12,6 +12,7 @@
     │   └── InvalidReceipt (ValueError)   not a receipt of this queue and file
     ├── what happened meanwhile
     │   ├── LeaseLost                     settled, or another consumer has it
+    │   ├── RedriveUnderWay               the queue is redriven otherwise already
     │   ├── Closed                        the broker is closed
     │   └── DatabaseReplaced              the file was moved, removed, replaced
     ├── try again
@@ -229,6 +230,14 @@ class NoMemory(Error, MemoryError):
 
     code = "no_memory"
     number = -34
+
+
+class RedriveUnderWay(Error):
+    """The queue is being redriven already, with other arguments; nothing changed."""
+
+    code = "redrive_under_way"
+    number = -36
+    hint = "wait for that one, or end it by its cancel()"
 
 
 class LeaseExpiredWarning(RuntimeWarning):

@@ -216,6 +216,18 @@ class Machine(Comparison):
         got, wanted = self.both(real.purge, model.purge)
         assert got == wanted, f"{name}: {got} purged, the model {wanted}"
 
+    @rule(reason=st.sampled_from([None, "rejected", ["ttl", "max_receives"]]))
+    def redrive(self, reason: Any) -> None:
+        """Move dead letters back to where they died."""
+        self.notice()
+        real, model = self.pair_of(HERE, "dead")
+        where = {"reason": reason} if reason else None
+        got, wanted = self.both(
+            lambda: real.redrive(where=where).wait(),
+            lambda: model.redrive(where=where).wait(),
+        )
+        assert got == wanted, f"{got} redriven, the model {wanted}"
+
     @precondition(lambda self: self.ids)
     @rule(process=processes, name=names, pick=picks)
     def cancel(self, process: int, name: str, pick: int) -> None:

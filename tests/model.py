@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import model_input
+import model_redrive
 from model_file import READY, Entry, ModelFile, Stored
 from model_input import duration_ms
 from model_message import ModelMessage
@@ -345,6 +346,14 @@ class ModelQueue:
             del self.stored.entries[entry.row]
         self.stored.counts["dropped"] += len(free)
         return len(free)
+
+    def redrive(
+        self, to: Any = None, where: Any = None, rate: Any = None
+    ) -> model_redrive.ModelRedrive:
+        """Move messages back to where they died."""
+        self.broker.check_open()
+        model_redrive.check(self.file, self.name, to, where, rate)
+        return model_redrive.redrive(self.file, self.stored, to, where)
 
     def cancel(self, id: str) -> bool:  # noqa: A002
         """Remove one that nobody holds."""

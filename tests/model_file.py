@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STATES = READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
 BLOCKED = "blocked"  # ready, but behind another of its key
 OUTCOMES: tuple[str, ...] = ("sent", "delivered", "redelivered", "acked", "nacked")
-OUTCOMES += ("rejected", "expired", "dead", "dropped", "duplicates")
+OUTCOMES += ("rejected", "expired", "dead", "dropped", "duplicates", "redriven")
 
 
 @dataclasses.dataclass
@@ -173,6 +173,7 @@ class ModelFile:
         record: dict[str, Any] = {"queue": stored.name, "reason": why, "error": error}
         record |= {"receive_count": entry.receive_count}
         record |= {"first_at": entry.first_at_ms, "last_at": self.clock.wall_ms}
+        record |= {"hops": len(entry.history) + 1}
         fresh = Entry(0, entry.id, entry.sent_at_ms, entry.body, entry.fields)
         fresh.priority = entry.priority
         fresh.history = [*entry.history, record]

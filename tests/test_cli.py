@@ -160,3 +160,22 @@ def test_pause_purge_and_cancel(queued: Path) -> None:
     assert run(queued, "receive", "jobs").stdout == "a\n"
     assert run(queued, "purge", "jobs", input="n\n").returncode == 1
     assert run(queued, "purge", "jobs", "--yes").stdout == "2\n"
+
+
+def test_redrive(path: Path) -> None:
+    """Dead letters go back, those that are meant; the others stay."""
+    with embq.open(path) as broker:
+        queue = broker.queue("jobs")
+        broker.queue("other")
+        for word in ("a", "b", "c"):
+            queue.send(word, type=f"t.{word}")
+            queue.receive().reject("no")
+    some = ("--where", "type=t.a", "--where", "type=t.b", "--where", "reason=rejected")
+    done = run(path, "redrive", "jobs.dead", *some, "--rate", "1000")
+    assert done.stdout == "2 moved, 0 skipped\n", done.stderr
+    assert run(path, "receive", "jobs", "--all").stdout == "a\nb\n"
+    done = run(path, "redrive", "jobs.dead", "--to", "other")
+    assert done.stdout == "1 moved, 0 skipped\n", done.stderr
+    assert run(path, "redrive", "jobs.dead", "--where", "type").returncode == 2
+    assert run(path, "redrive", "jobs.dead", "--where", "colour=red").returncode == 1
+    assert run(path, "redrive", "jobs.dead", "--to", "nobody").returncode == 1

@@ -172,3 +172,15 @@ def test_the_codec_goes_along(broker: Any) -> None:
     queue.send(b"\xff\x00")
     queue.receive().reject("no")
     assert broker.queue("q.dead").receive().data == b"\xff\x00"
+
+
+def test_hops_count_the_deaths(site: Any) -> None:
+    """Each entry of a history says how often the message had died by then."""
+    queue = site.broker.queue("q")
+    dead = site.broker.queue("q.dead", dead_letter="q.dead.dead")
+    queue.send("x")
+    queue.receive().reject("first")
+    dead.receive().reject("second")
+    history = site.broker.queue("q.dead.dead").receive().history
+    assert [entry["hops"] for entry in history] == [1, 2]
+    assert [entry["error"] for entry in history] == ["first", "second"]

@@ -16,6 +16,16 @@ RETRY = "contract/test_retry.py"
 
 MUTANTS = [
     mutant(
+        "Every death is counted as the first hop",
+        "5",
+        f"{DEAD}::test_hops_count_the_deaths[core]",
+        (
+            "csrc/statement.c",
+            "coalesce(json_array_length(history), 0) + 1)),",
+            "1)),",
+        ),
+    ),
+    mutant(
         "The cursor skips a message after a batch",
         "2",
         f"{GIVE_BACK}::test_the_loop_ends_when_nothing_comes[core]",

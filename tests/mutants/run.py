@@ -31,6 +31,7 @@ import delivering
 import living
 import placing
 import producing
+import redriving
 import storing
 from mutant import Mutant
 from tree import Tree
@@ -41,6 +42,7 @@ MUTANTS: list[Mutant] = [
     *living.MUTANTS,
     *placing.MUTANTS,
     *producing.MUTANTS,
+    *redriving.MUTANTS,
     *breaking.MUTANTS,
 ]
 JOBS = 2
