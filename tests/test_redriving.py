@@ -95,6 +95,15 @@ def test_what_comes_later_stays(path: Path) -> None:
         assert [message.data for message in came] == [0, 1, 2]
 
 
+def test_whoever_opens_the_file_goes_on(path: Path) -> None:
+    """A task that its process left behind is ended without being asked for again."""
+    with filled(path, 100) as broker:
+        broker.queue("dead").redrive("other", rate=50)
+    with embq.open(path) as broker:
+        other = broker.queue("other")
+        wait_until(lambda: other.depth() == 100, "all are moved")
+
+
 # ---- the rate ----
 
 
