@@ -71,6 +71,7 @@ static int channel_row_read(struct engine *e, struct channel *c) {
     c->paused_until_ms = sq.column_int64(s, 2);
     int64_t kind = sq.column_int64(s, 3);
     c->kind = (int)(kind & 3);
+    if (sq.column_int64(s, 4) != c->generation) c->retries_in_row = 0; /* of another */
     c->generation = sq.column_int64(s, 4);
     kept += options_from_row(e, s, 5, &c->options);
     sq.reset(s);

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
 from clock import YEAR_MS
-from comparison import CHILD, HERE, ORDERED, QUEUES, Comparison
+from comparison import CHILD, HERE, ORDERED, QUEUES, RETRY, Comparison
 from hypothesis.stateful import precondition, rule
 from model import ModelBroker
 
@@ -227,6 +227,21 @@ class Machine(Comparison):
             lambda: model.redrive(where=where).wait(),
         )
         assert got == wanted, f"{got} redriven, the model {wanted}"
+
+    @rule(process=processes, name=live)
+    def delete(self, process: int, name: str) -> None:
+        """Remove a queue, and make another of the name; what was held is old then."""
+        got, wanted = self.both(
+            lambda: self.real[process].delete(name),
+            lambda: self.model[process].delete(name),
+        )
+        assert got == wanted, f"{name}: {got} deleted, the model {wanted}"
+        self.old += [pair for pair in self.held if pair.queue == name]
+        self.held = [pair for pair in self.held if pair.queue != name]
+        for each in (HERE, CHILD):
+            self.queues.pop((each, name), None)
+        for broker in (self.real[process], self.model[process]):
+            broker.queue(name, retry=RETRY, **QUEUES[name])
 
     @precondition(lambda self: self.ids)
     @rule(process=processes, name=names, pick=picks)

@@ -100,6 +100,7 @@ class ModelQueue:
     def __init__(self, broker: ModelBroker, stored: Stored) -> None:
         self.broker, self.file = broker, broker.file
         self.stored, self.name = stored, stored.name
+        self.turns = f"{stored.name} {stored.generation}"
 
     def check(self) -> None:
         """Fail where the broker is closed, or the queue is gone."""
@@ -170,7 +171,7 @@ class ModelQueue:
         ready = [entry for entry in ready if entry.priority == top]
         new = [entry for entry in ready if entry.due_ms is None]
         again = [entry for entry in ready if entry.due_ms is not None]
-        starved = self.broker.retries_in_a_row[self.name] >= RETRIES_IN_A_ROW
+        starved = self.broker.retries_in_a_row[self.turns] >= RETRIES_IN_A_ROW
         if again and not (new and starved):
             return min(again, key=lambda entry: (entry.due_ms, entry.row))
         return new[0] if new else None
@@ -193,7 +194,7 @@ class ModelQueue:
             if taken and taken[-1].priority > entry.priority:
                 self._count_retries(taken)
             in_a_row = self.broker.retries_in_a_row
-            in_a_row[self.name] = 0 if entry.due_ms is None else in_a_row[self.name] + 1
+            in_a_row[self.turns] = 0 if entry.due_ms is None else in_a_row[self.turns] + 1
             self._lease(entry, auto_ack=auto_ack)
             taken.append(entry)
             if entry.suspect:
@@ -239,7 +240,7 @@ class ModelQueue:
         """Of the last priority, hand out what is new after what is not (stable)."""
         taken.sort(key=lambda entry: (-entry.priority, entry.due_ms is None))
         if taken and taken[-1].due_ms is None:
-            self.broker.retries_in_a_row[self.name] = 0  # the last one is new
+            self.broker.retries_in_a_row[self.turns] = 0  # the last one is new
 
     def _lease(self, entry: Entry, *, auto_ack: bool) -> None:
         """Count the delivery and write the lease, before a handler can see it."""

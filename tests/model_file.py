@@ -52,6 +52,7 @@ class Stored:
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
     paused_until_ms: int = 0
     gone: bool = False  # it was deleted
+    generation: int = 0  # how many were deleted before it was made
     # Of each dedup id: the id of the message, and until when that is remembered.
     sent: dict[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 
@@ -60,7 +61,7 @@ class ModelFile:
     """The file: the queues and all rules that concern more than one process."""
 
     def __init__(self, clock: Any) -> None:  # a clock has boot_ms and wall_ms
-        self.clock, self.last_row = clock, 0
+        self.clock, self.last_row, self.deleted = clock, 0, 0
         self.file_id = int.from_bytes(os.urandom(8))
         self.queues: dict[str, Stored] = {}
 
@@ -93,7 +94,8 @@ class ModelFile:
         model_input.check_name(name)
         wanted = Options(**{"dead_letter": default_dead_letter(name), **given})
         wanted.check(name)
-        stored = self.queues.setdefault(name, Stored(name, wanted))
+        made = Stored(name, wanted, generation=self.deleted)
+        stored = self.queues.setdefault(name, made)
         for option in given:
             if getattr(stored.options, option) != getattr(wanted, option):
                 raise errors.ConfigMismatch(f"{name}: {option} is stored otherwise")
@@ -105,6 +107,7 @@ class ModelFile:
             raise errors.NotFound(f"no queue {name!r}")
         stored = self.queues.pop(name)
         count, stored.gone = len(stored.entries), True
+        self.deleted += 1
         for entry in stored.entries.values():
             entry.receipt = None
         stored.entries.clear()
@@ -169,7 +172,8 @@ class ModelFile:
         target = stored.options.dead_letter
         if target not in self.queues:
             options = dataclasses.replace(stored.options, dead_letter=None)
-            self.queues[target] = Stored(target, options)
+            made = Stored(target, options, generation=self.deleted)
+            self.queues[target] = made
         record: dict[str, Any] = {"queue": stored.name, "reason": why, "error": error}
         record |= {"receive_count": entry.receive_count}
         record |= {"first_at": entry.first_at_ms, "last_at": self.clock.wall_ms}

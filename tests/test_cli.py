@@ -179,3 +179,12 @@ def test_redrive(path: Path) -> None:
     assert run(path, "redrive", "jobs.dead", "--where", "type").returncode == 2
     assert run(path, "redrive", "jobs.dead", "--where", "colour=red").returncode == 1
     assert run(path, "redrive", "jobs.dead", "--to", "nobody").returncode == 1
+
+
+def test_delete(queued: Path) -> None:
+    """The queue is gone with what it had; asked first, and not when it is not there."""
+    assert run(queued, "delete", "jobs", input="n\n").returncode == 1
+    deleted = run(queued, "delete", "jobs", "--yes")
+    assert (deleted.returncode, deleted.stdout) == (0, "3\n")
+    assert run(queued, "send", "jobs", "x").returncode == 1
+    assert run(queued, "delete", "jobs", "--yes").returncode == 1
