@@ -1,5 +1,6 @@
 """Deleting a queue beside others: who waits is told, and no kill leaves half of it."""
 
+import itertools
 import sqlite3
 import threading
 import time
@@ -9,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from clock import ClockFile
 from conftest import Children, wait_until
 from rig import deleting
 from rig.court import Stages, spread
@@ -16,6 +18,7 @@ from rig.interpose import Outcome
 from rig.invariants import broken
 
 import embq
+from embq import _native
 
 POINTS = 60  # where it is killed, unless --soak
 STAGES = 6
@@ -165,7 +168,7 @@ def judge(folder: Path) -> tuple[int, int]:
 def test_killed_at_every_call(
     stages: Stages, tmp_path: Path, kind: str, durability: str, *, soak: bool
 ) -> None:
-    """CASE 17: wherever a delete is killed, the queue is there whole, or gone."""
+    """Wherever a delete is killed, the queue is there whole, or gone."""
     template = tmp_path / "template"
     template.mkdir()
     getattr(deleting, kind)(template)
@@ -187,3 +190,39 @@ def test_killed_at_every_call(
         found.add(judge(folder))
     assert killed > len(points) / 6
     assert found == {(deleting.COUNT_OF_ALL, 0), (0, 1), (0, 0)}
+
+
+@pytest.mark.parametrize("kind", ["prepare", "prepare_keyed"])
+def test_a_lease_that_ends_in_the_middle(
+    stages: Stages, tmp_path: Path, clock: ClockFile, kind: str
+) -> None:
+    """Leases and lives that end before the rest is removed make no dead letters."""
+    template = tmp_path / "template"
+    template.mkdir()
+    getattr(deleting, kind)(template)
+    path = template
+    for point in itertools.count(5, 5):
+        folder = tmp_path / f"{point}"
+        arguments = (str(template), str(folder), "normal", point)
+        outcome = stages.start("perform", *arguments).result()
+        assert outcome.killed, "no kill left it half done"
+        path = folder / "test.db"
+        if deleting.left(path):
+            break
+    later = 10 * deleting.FAR_S * 1000
+    clock.boot_ms = round(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000 + later)
+    clock.wall_ms = round(time.time() * 1000 + later)
+    _native.use_clock(clock.path)
+    try:
+        with embq.open(path, durability="normal") as broker:
+            other = broker.queue("other")
+            assert other.receive() is not None
+            for _ in range(5):
+                assert other.receive() is None
+            assert broker.queues() == ["other"]
+            wait_until(lambda: not deleting.left(path), "some is left")
+            assert broker.queues() == ["other"]
+    finally:
+        _native.use_clock(None)
+    with closing(sqlite3.connect(path)) as connection:
+        assert broken(connection) == []

@@ -15,11 +15,11 @@ const struct rows rows[ROWS] = {
      {"id", "schema_version", "file_id", "boot_id", "device", "inode",
       "created_at_ms"}},
     {"embq_owner", "rowid", "1", 3, {"slot", "pid", "opened_at_ms"}},
-    {"embq_channel", "rowid", "1", 20,
+    {"embq_channel", "rowid", "1", 21,
      {"id", "kind", "name", "shard", "codec", "visibility_timeout_ms", "max_receives",
       "dead_letter", "retry_first_ms", "retry_factor", "retry_cap_ms", "retry_jitter",
       "max_body", "created_at_ms", "delay_ms", "ttl_ms", "expiry_drops", "ordered",
-      "dedup_window_ms", "paused_until_ms"}},
+      "dedup_window_ms", "paused_until_ms", "generation"}},
     /* A subscription, ... */
     {"embq_state", "rowid", "channel is not null", 23,
      {"id", "channel", "name", "next_sequence", "sent", "sent_bytes", "cursor_15",

@@ -27,6 +27,7 @@ from xml.etree import ElementTree as ET
 sys.path.insert(0, str(Path(__file__).parent))
 
 import breaking
+import deleting
 import delivering
 import living
 import placing
@@ -44,6 +45,7 @@ MUTANTS: list[Mutant] = [
     *producing.MUTANTS,
     *redriving.MUTANTS,
     *breaking.MUTANTS,
+    *deleting.MUTANTS,
 ]
 JOBS = 2
 LIMIT_S = 60.0

@@ -30,7 +30,7 @@ def prepare(folder: Path) -> None:
     """Make a file with a queue of all kinds of messages, in all states, and another."""
     with embq.open(folder / "test.db", durability="normal") as broker:
         broker.queue("other").send("untouched")
-        queue = broker.queue("q", visibility_timeout=FAR_S)
+        queue = broker.queue("q", visibility_timeout=FAR_S, max_receives=2)
         numbers = range(BATCH)
         queue.send_many(numbers)
         queue.send_many([Outgoing(n, priority=n % 10) for n in numbers])
@@ -38,23 +38,22 @@ def prepare(folder: Path) -> None:
         queue.send_many([Outgoing(n, ttl=FAR_S + n) for n in numbers])
         queue.send_many([Outgoing(n, dedup_id=f"{n}") for n in numbers])
         queue.send_many([Outgoing(n, key=f"{n % 7}", ttl=FAR_S) for n in numbers])
-        for message in queue.receive_many(BATCH)[::3]:
-            message.nack(delay=FAR_S)
-        for message in queue.receive_many(BATCH)[::3]:
-            message.extend(FAR_S)
+        for message in queue.receive_many(BATCH // 2):
+            message.nack(delay=0)
 
 
 def prepare_keyed(folder: Path) -> None:
     """The same, ordered by key: many wait behind others."""
     with embq.open(folder / "test.db", durability="normal") as broker:
         broker.queue("other").send("untouched")
-        queue = broker.queue("q", visibility_timeout=FAR_S, ordered="key")
+        queue = broker.queue(
+            "q", visibility_timeout=FAR_S, max_receives=2, ordered="key"
+        )
         for first in range(0, COUNT_OF_ALL, BATCH):
             numbers = range(first, first + BATCH)
             queue.send_many([Outgoing(n, key=f"{n % 700}", ttl=FAR_S) for n in numbers])
-        for message in queue.receive_many(BATCH)[::3]:
-            message.nack(delay=FAR_S)
-        queue.receive_many(BATCH)
+        for message in queue.receive_many(BATCH // 2):
+            message.nack(delay=0)
 
 
 def perform(template: str, folder: str, durability: str, kill_at: int) -> int:
@@ -64,7 +63,14 @@ def perform(template: str, folder: str, durability: str, kill_at: int) -> int:
     path = there / "test.db"
     rig = Rig(path)
     broker = embq.open(path, durability=durability)  # type: ignore[arg-type]
-    broker.ping()
+    queue = broker.queue("q")
+    for _ in range(2):
+        held = queue.receive_many(BATCH)  # some for the last time, others in a run
+        for number, message in enumerate(held[-100:]):
+            if number % 3 == 0:
+                message.extend(FAR_S)
+            if number % 3 == 1:
+                message.nack(delay=FAR_S, error="it failed")
     rig.arm(FATAL, KILL if kill_at else COUNT, kill_at or 1)
     assert broker.delete("q") == COUNT_OF_ALL
     (there / "deleted").touch()

@@ -1,0 +1,82 @@
+"""Planted bugs of deleting a queue. Promises 2 and 4."""
+
+from __future__ import annotations
+
+from mutant import mutant
+
+DELETE, CHANNEL, STATEMENT = "csrc/delete.c", "csrc/channel.c", "csrc/statement.c"
+CONTRACT, BESIDE = "contract/test_delete.py", "test_deleting.py"
+AFTER = f"{CONTRACT}::test_calls_after_a_delete"
+
+MUTANTS = [
+    mutant(
+        "A queue that was deleted means the one that uses its number again",
+        "4",
+        f"{AFTER}[core-here-another-send]",
+        (
+            STATEMENT,
+            '"set kind = 1, name = ?2, generation = generation + 1,\\n"',
+            '"set kind = 1, name = ?2,\\n"',
+        ),
+    ),
+    mutant(
+        "A channel that is used again gives out its numbers from 1",
+        "2",
+        f"{CONTRACT}::test_a_new_queue_of_the_name[core]",
+        (
+            CHANNEL,
+            "    c->sent = c->sent_bytes = 0;\n    c->dirty = 1;",
+            "    c->sent = c->sent_bytes = 0;\n    c->next_sequence = 1;\n"
+            "    memset(c->sub.cursor, 0, sizeof c->sub.cursor);\n    c->dirty = 1;",
+        ),
+    ),
+    mutant(
+        "A delete ends after its first step",
+        "2",
+        f"{BESIDE}::test_killed_at_every_call[prepare-normal]",
+        (DELETE, "    op->again = more > 0;", "    op->again = 0;"),
+        ("csrc/keeper.c", "    deletes_look(e);\n", ""),
+    ),
+    mutant(
+        "Nobody finishes what a killed process left of a delete",
+        "2",
+        f"{BESIDE}::test_killed_at_every_call[prepare-normal]",
+        ("csrc/keeper.c", "    deletes_look(e);\n", ""),
+    ),
+    mutant(
+        "A channel is free while some of its runs are left",
+        "2",
+        f"{BESIDE}::test_killed_at_every_call[prepare-normal]",
+        (
+            DELETE,
+            "    if (count == 0) count = runs_delete(e, op, c, &more);\n",
+            "    if (count < 0) count = runs_delete(e, op, c, &more);\n",
+        ),
+    ),
+    mutant(
+        "What was deleted becomes a dead letter when its lease ends",
+        "2",
+        f"{BESIDE}::test_a_lease_that_ends_in_the_middle[prepare]",
+        (
+            STATEMENT,
+            '"set kind = 0, name = null, dead_letter = null\\n"',
+            '"set kind = 0, name = null\\n"',
+        ),
+    ),
+    mutant(
+        "Dedup ids outlive their queue",
+        "1",
+        f"{CONTRACT}::test_a_new_queue_of_the_name[core]",
+        (
+            DELETE,
+            "    if (count == 0 && !more) count = dedup_delete(e, c);",
+            "    if (count < 0 && !more) count = dedup_delete(e, c);",
+        ),
+    ),
+    mutant(
+        "Who waits for messages of a queue that is deleted is not told",
+        "7",
+        f"{BESIDE}::test_who_waits_in_this_process_is_told[receive]",
+        (DELETE, "    e->wake_bits = UINT32_MAX;\n", ""),
+    ),
+]
