@@ -200,7 +200,7 @@ int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int f
 
 static int settle_check(int verb, int count, long long delay_ms) {
     int least = verb == EMBQ_EXTEND ? 0 : -1;
-    if (verb >= EMBQ_ACK && verb <= EMBQ_GIVE_BACK && count >= 0 && delay_ms >= least &&
+    if (verb >= EMBQ_ACK && verb <= EMBQ_REFUSE && count >= 0 && delay_ms >= least &&
         delay_ms <= EMBQ_DURATION_MAX_MS)
         return 0;
     return error_set(EMBQ_INVALID_ARGUMENT,

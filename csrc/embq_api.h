@@ -61,6 +61,7 @@ typedef intptr_t embq_ref;
 #define EMBQ_REJECT 3
 #define EMBQ_EXTEND 4
 #define EMBQ_GIVE_BACK 5
+#define EMBQ_REFUSE 6
 
 #define EMBQ_RECEIPT_SIZE 24
 
@@ -162,8 +163,10 @@ long long embq_send_many(embq_ref broker, long long channel, const char *packed,
 int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int flags,
                embq_bytes *out);
 /* Settle `count` receipts of EMBQ_RECEIPT_SIZE bytes each. delay_ms: NACK (-1: the
- * retry policy) and EXTEND. `note`: the error of a NACK, the reason of a REJECT.
- * Returns how many were settled; when none was, LEASE_LOST or INVALID_RECEIPT. */
+ * retry policy), EXTEND, and the least wait of a REFUSE where there are no dead
+ * letters. `note`: the error of a NACK or REFUSE, the reason of a REJECT. Returns how
+ * many were settled, of a REFUSE how many became dead letters; when none was settled,
+ * LEASE_LOST or INVALID_RECEIPT. */
 int embq_settle(embq_ref broker, long long channel, int verb, const char *receipts,
                 int count, long long delay_ms, const char *note, size_t note_size,
                 int timeout_ms);

@@ -1,4 +1,4 @@
-/* Settling: ack, nack, reject, extend, give back, each by receipt. See store.h.
+/* Settling: ack, nack, reject, extend, give back, refuse, each by receipt. See store.h.
  *
  * A receipt is {run, token, message}. It is good while the message is held under that
  * token, and after the lease ended by time or death as long as nobody claimed the
@@ -61,6 +61,19 @@ static int reject(struct engine *e, struct channel *c, struct delivery *d,
     return delivery_remove(e, c, d);
 }
 
+/* It does not fit who received it, and another may read it: it is never removed. So it
+ * becomes a dead letter where there are any now, whatever the receiver knew of that,
+ * and waits elsewhere, `least_ms` at least, as it would be met again at once. */
+static int refuse(struct engine *e, struct channel *c, struct delivery *d,
+                  int64_t least_ms, struct slice why) {
+    if (!c->options.dead_letter) {
+        int64_t delay_ms = retry_delay_ms(&c->options, d->receive_count);
+        return nack(e, c, d, delay_ms > least_ms ? delay_ms : least_ms, why);
+    }
+    c->sub.rejected++;
+    return delivery_bury(e, c, d, "schema", why);
+}
+
 static int extend(struct engine *e, struct channel *c, struct delivery *d,
                   int64_t hold_ms) {
     d->deadline_ms = clock_boot_ms() + hold_ms;
@@ -102,6 +115,7 @@ static int settle_one(struct engine *e, const struct op *op, struct channel *c,
     case EMBQ_ACK: c->sub.acked++; return delivery_remove(e, c, d);
     case EMBQ_NACK: return nack(e, c, d, op->delay_ms, note);
     case EMBQ_REJECT: return reject(e, c, d, note);
+    case EMBQ_REFUSE: return refuse(e, c, d, op->delay_ms, note);
     case EMBQ_EXTEND: return extend(e, c, d, op->delay_ms);
     default: return give_back(e, c, d);
     }
@@ -126,6 +140,7 @@ int64_t settle_run(struct engine *e, struct op *op) {
         if (found < 0 || (found && settle_one(e, op, c, &d) < 0)) return -1;
         settled += found;
     }
+    if (settled && op->verb == EMBQ_REFUSE && !c->options.dead_letter) return 0;
     if (settled || !op->count) return settled;
     if (code == EMBQ_INVALID_RECEIPT)
         return error_set(code, "queue %s: a receipt of no message of this queue",

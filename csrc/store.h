@@ -151,7 +151,7 @@ int64_t message_remove(struct engine *e, struct channel *c, int64_t id);
 int messages_delete(struct engine *e, struct channel *c, int64_t first, int64_t last);
 
 struct burial {
-    const char *reason; /* "rejected", "max_receives", "ttl" */
+    const char *reason; /* "rejected", "max_receives", "ttl", "schema" */
     struct slice error;
     int64_t receive_count, first_at_ms;
 };

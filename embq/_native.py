@@ -61,6 +61,7 @@ NACK: int = _lib.EMBQ_NACK
 REJECT: int = _lib.EMBQ_REJECT
 EXTEND: int = _lib.EMBQ_EXTEND
 GIVE_BACK: int = _lib.EMBQ_GIVE_BACK
+REFUSE: int = _lib.EMBQ_REFUSE
 DUPLICATE: int = _lib.EMBQ_DUPLICATE  # in the row of a send
 RECEIPT_SIZE: int = _lib.EMBQ_RECEIPT_SIZE
 
@@ -319,7 +320,10 @@ def settle(
     delay_ms: int = -1,
     note: bytes = b"",
 ) -> int:
-    """Settle messages by their receipts, one after the other; return how many were."""
+    """Settle messages by their receipts, one after the other; return how many were.
+
+    REFUSE: how many of them are dead letters now.
+    """
     count = len(receipts) // RECEIPT_SIZE
     arguments = (receipts, count, delay_ms, note, len(note), -1)
     return _run(_lib.embq_settle, broker, channel, verb, *arguments)

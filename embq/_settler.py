@@ -16,6 +16,7 @@ from embq.errors import InvalidArgument, LeaseExpiredWarning
 # "The file format" in ARCHITECTURE.md.
 _read_run = struct.Struct("=q").unpack_from
 _RUN_ID_BITS = 21
+_REFUSED_MS = 1000  # the least wait of what does not fit and has nowhere to go
 
 
 class Settler:
@@ -79,6 +80,14 @@ class Settler:
     def reject(self, receipt: bytes, reason: str) -> None:
         """Make a message a dead letter."""
         self._settle(_native.REJECT, receipt, -1, _note(reason, "reason"))
+
+    def refuse(self, receipt: bytes, error: str) -> bool:
+        """Let go of what does not fit; tell whether it is a dead letter now.
+
+        Where there are none it waits, by the retry policy but at least a second.
+        """
+        note = _note(error, "error")
+        return self._settle(_native.REFUSE, receipt, _REFUSED_MS, note) > 0
 
     def extend(self, receipt: bytes, seconds: float | timedelta) -> "Settler":
         """Move the deadline of a message; return what it is to keep instead of this."""

@@ -3,11 +3,13 @@
 What fits is decoded before it is handed out. What does not fit never reaches a handler,
 and the call goes on to the next message:
 
-- It goes to the dead-letter queue at once, with the error "schema: ...", where
-  `redrive` finds it after the consumers were upgraded or the sender mended.
+- It goes to the dead-letter queue at once, with the reason "schema", where `redrive`
+  finds it after the consumers were upgraded or the sender mended.
 - Without a dead-letter queue it waits as after a `nack`, by the retry policy but at
   least a second: removing it would lose what a newer consumer can read, and without a
   wait the call would meet it again for ever.
+- Which of the two, the core decides under the write lock: what the options were when
+  this process opened the queue says nothing about now.
 - With `auto_ack` it was removed when it was claimed, and so is lost.
 
 Each is logged, without payload.
@@ -19,13 +21,10 @@ from time import monotonic
 from typing import Any
 
 from embq import _handles, _native
-from embq._options import Options
 from embq._settler import Settler
 from embq._view import Form, Misfit
 from embq.errors import Error, LeaseLost
 from embq.messages import Message
-
-_PAUSE_S = 1.0  # the least wait of what does not fit and has nowhere to go
 
 
 class Patience:
@@ -64,7 +63,6 @@ class Sieve:
         channel: The queue, for C.
         settler: The queue's.
         form: What fits.
-        options: The queue's: where the rest goes, or how long it waits.
     """
 
     def __init__(
@@ -73,15 +71,12 @@ class Sieve:
         channel: int,
         settler: Settler,
         form: Form,
-        options: Options,
     ) -> None:
         self._owner = owner  # keeps the handle valid
         self._handle = owner.ref
         self._channel = channel
         self._settler = settler
         self._form = form
-        self._dead_letter = options.dead_letter
-        self._delay = None if options.retry_first_ms >= _PAUSE_S * 1000 else _PAUSE_S
 
     def claim(self, limit: int, wait_ms: int, flags: int) -> list[Message[Any]]:
         """Claim up to `limit` that fit, waiting `wait_ms` (-1: for ever) for the first.
@@ -142,15 +137,13 @@ class Sieve:
     def _pass_over(self, message: Message[Any], why: str, flags: int) -> None:
         note = f"schema: {why}"
         receipt = message._receipt  # noqa: SLF001
-        where = "it was removed by auto_ack, and is lost"
-        with contextlib.suppress(LeaseLost):  # then it is another's to judge
+        where = "its lease is over: the next one who receives it will judge it"
+        with contextlib.suppress(LeaseLost):
             if flags & _native.AUTO_ACK:
-                pass
-            elif self._dead_letter is not None:
-                self._settler.reject(receipt, note)
-                where = f"now in {self._dead_letter!r}"
+                where = "it was removed by auto_ack, and is lost"
+            elif self._settler.refuse(receipt, note):
+                where = "it is a dead letter now"
             else:
-                self._settler.nack(receipt, self._delay, note)
                 where = "without a dead-letter queue it waits for its next receive"
         import logging  # noqa: PLC0415
 

@@ -32,10 +32,10 @@ class Queue(Administration, Generic[T]):
 
     Opened with a `schema`, it sends and receives what fits that, a `T`, and nothing
     else. What does not fit is refused by the sending calls. The receiving calls pass it
-    over and go on to the next message; it becomes a dead letter at once, with an error
-    that begins with "schema: ". Where there is no dead-letter queue it waits for its
-    next receive as after a `nack`, at least a second; under `auto_ack` it is lost. Each
-    one is logged. It makes no wait longer.
+    over and go on to the next message; it becomes a dead letter at once, with the
+    reason "schema". Where there is no dead-letter queue it waits for its next receive
+    as after a `nack`, at least a second; under `auto_ack` it is lost. Each one is
+    logged. It makes no wait longer.
 
     Attributes:
         name: Its name in the file.
@@ -66,7 +66,7 @@ class Queue(Administration, Generic[T]):
         if view is not None:
             self._form = Form(view, options.codec)
             self._encode = self._form.encode
-            self._sieve = Sieve(handle, channel, self._settler, self._form, options)
+            self._sieve = Sieve(handle, channel, self._settler, self._form)
             self._claim = self._sieve.claim
         self._envelope = Envelope(self._encode, broker.source, self._form)
         self._fields = self._envelope.fields

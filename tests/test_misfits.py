@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,78 @@ def test_without_dead_letters_it_waits(
     assert again is not None
     assert again.data == "a"
     again.ack()
+
+
+def test_dead_letters_were_given_up_meanwhile(
+    broker: embq.Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What counts is that the queue has none now: it stays, and is not removed."""
+    typed = broker.queue("q", schema=int, retry=embq.Backoff(0, cap=0))
+    broker.queue("q").configure(dead_letter=None)
+    broker.send("q", "a")
+    assert typed.receive() is None
+    stats = typed.stats()
+    assert (stats["messages"], stats["delayed"], stats["nacked"]) == (1, 1, 1)
+    assert (stats["dead"], stats["rejected"]) == (0, 0)
+    assert "waits for its next receive" in caplog.text
+
+
+def test_dead_letters_were_declared_meanwhile(
+    broker: embq.Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What counts is where they go now."""
+    typed = broker.queue("q", schema=int, dead_letter=None)
+    broker.queue("q").configure(dead_letter="elsewhere")
+    sent = broker.send("q", "a")
+    assert typed.receive() is None
+    stats = typed.stats()
+    assert (stats["messages"], stats["dead"], stats["nacked"]) == (0, 1, 0)
+    message = broker.queue("elsewhere").receive()
+    assert message is not None
+    (entry,) = message.history
+    assert (message.id, entry["reason"], entry["queue"]) == (sent.id, "schema", "q")
+    assert "it is a dead letter now" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("retry", "least", "most"),
+    [(embq.Backoff(0.1, cap=0.1), 0.9, 1.1), (embq.Backoff(8, jitter=False), 7.9, 8.1)],
+    ids=["a second", "by the policy"],
+)
+def test_how_long_it_waits(
+    broker: embq.Broker, path: Path, retry: embq.Backoff, least: float, most: float
+) -> None:
+    """By the retry policy, but a second at least."""
+    typed = broker.queue("q", schema=int, dead_letter=None, retry=retry)
+    broker.send("q", "a")
+    began = time.time()
+    assert typed.receive() is None
+    took = time.time() - began
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        ((due_ms,),) = reader.execute("select due_at_ms from embq_delivery").fetchall()
+    assert least < due_ms / 1000 - began < most + took
+
+
+def test_one_whose_lease_is_over(
+    broker: embq.Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is another's to judge: passed over, and not said to be lost."""
+    plain = broker.queue("q", visibility_timeout=0.05)
+    other: list[embq.Message[Any]] = []
+
+    def slow(kind: type, value: Any) -> Any:
+        while not other:
+            other.extend(plain.receive_many(1, wait=0.1))
+        raise ValueError
+
+    typed = broker.queue("q", schema=complex, dec_hook=slow)
+    plain.send("a")
+    with in_time(10):
+        assert typed.receive() is None
+    assert "lost" not in caplog.text
+    assert "will judge it" in caplog.text
+    other[0].ack()
+    assert typed.stats()["acked"] == 1
 
 
 @pytest.mark.parametrize("way", ["receive", "receive_many", "messages"])

@@ -185,11 +185,12 @@ def test_what_does_not_fit_is_a_dead_letter(
     dead = dead_letter(broker)
     assert (dead.id, dead.data) == (sent.id, bad)
     (entry,) = dead.history
+    assert entry["reason"] == "schema"
     assert entry["error"].startswith("schema: Expected `")
     assert SECRET not in entry["error"]
     (record,) = caplog.records
     assert sent.id in record.getMessage()
-    assert "'q.dead'" in record.getMessage()
+    assert "it is a dead letter now" in record.getMessage()
     assert SECRET not in record.getMessage()
 
 

@@ -75,6 +75,12 @@ static void verbs(void) {
     CHECK(settle(EMBQ_REJECT, r + 2 * EMBQ_RECEIPT_SIZE, 1) == 1);
     CHECK(settle(EMBQ_GIVE_BACK, r + 3 * EMBQ_RECEIPT_SIZE, 1) == 1);
     CHECK(embq_depth(broker, channel) == 2);
+    CHECK(embq_send(broker, channel, "w", 1, "", 0, -1) > 0);
+    CHECK(claim(1, 0, 0, r) == 1 && claim(1, 0, 0, r + EMBQ_RECEIPT_SIZE) == 1);
+    CHECK(settle(EMBQ_REFUSE, r + EMBQ_RECEIPT_SIZE, 1) == 1);
+    CHECK(settle(EMBQ_REFUSE, r + EMBQ_RECEIPT_SIZE, 1) == EMBQ_LEASE_LOST);
+    CHECK(settle(EMBQ_GIVE_BACK, r, 1) == 1);
+    CHECK(settle(EMBQ_REFUSE + 1, r, 1) == EMBQ_INVALID_ARGUMENT);
     CHECK(claim(8, 0, EMBQ_CLAIM_AUTO_ACK, r) == 2);
     CHECK(embq_depth(broker, channel) == 0);
     CHECK(claim(8, 10, 0, r) == 0);

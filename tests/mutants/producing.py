@@ -1,11 +1,15 @@
-"""Planted bugs of producers that try again. Promise 1."""
+"""Planted bugs of producers that try again, and of what does not fit its receiver.
+
+Promises 1 and 2.
+"""
 
 from __future__ import annotations
 
 from mutant import mutant
 
 RETRIER, SEND, ENGINE = "embq/_retrier.py", "csrc/send.c", "csrc/engine.c"
-RETRYING, RETRIES = "test_retrying.py", "contract/test_retries.py"
+SETTLE = "csrc/settle.c"
+RETRYING, MISFITS = "test_retrying.py", "test_misfits.py"
 
 MUTANTS = [
     mutant(
@@ -67,6 +71,34 @@ MUTANTS = [
             "(ATOMIC_LOAD(&b->closed)) return EMBQ_CLOSED",
             "(0) return 0",
         ),
+    ),
+    mutant(
+        "What does not fit is removed where dead letters were given up",
+        "2",
+        f"{MISFITS}::test_dead_letters_were_given_up_meanwhile",
+        (
+            SETTLE,
+            "return refuse(e, c, d, op->delay_ms, note);",
+            "return reject(e, c, d, note);",
+        ),
+    ),
+    mutant(
+        "What does not fit is met again at once",
+        "2",
+        f"{MISFITS}::test_how_long_it_waits[a second]",
+        (SETTLE, "delay_ms > least_ms ? delay_ms : least_ms", "delay_ms"),
+    ),
+    mutant(
+        "What does not fit comes again after a second, whatever the retry policy says",
+        "2",
+        f"{MISFITS}::test_how_long_it_waits[by the policy]",
+        (SETTLE, "delay_ms > least_ms ? delay_ms : least_ms", "least_ms"),
+    ),
+    mutant(
+        "The history says that what does not fit was rejected",
+        "2",
+        f"{MISFITS}::test_dead_letters_were_declared_meanwhile",
+        (SETTLE, '"schema", why', '"rejected", why'),
     ),
     mutant(
         "A batch that is sent again has other dedup ids",
