@@ -193,8 +193,8 @@ class ModelQueue:
         while len(taken) < limit and (entry := self._choose(more=bool(taken))):
             if taken and taken[-1].priority > entry.priority:
                 self._count_retries(taken)
-            in_a_row = self.broker.retries_in_a_row
-            in_a_row[self.turns] = 0 if entry.due_ms is None else in_a_row[self.turns] + 1
+            in_a_row, turns = self.broker.retries_in_a_row, self.turns
+            in_a_row[turns] = 0 if entry.due_ms is None else in_a_row[turns] + 1
             self._lease(entry, auto_ack=auto_ack)
             taken.append(entry)
             if entry.suspect:

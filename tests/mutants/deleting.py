@@ -25,9 +25,8 @@ MUTANTS = [
         f"{CONTRACT}::test_a_new_queue_of_the_name[core]",
         (
             CHANNEL,
-            "    c->sent = c->sent_bytes = 0;\n    c->dirty = 1;",
-            "    c->sent = c->sent_bytes = 0;\n    c->next_sequence = 1;\n"
-            "    memset(c->sub.cursor, 0, sizeof c->sub.cursor);\n    c->dirty = 1;",
+            "    memcpy(c->sub.cursor, before.cursor, sizeof before.cursor);",
+            "    c->next_sequence = 1 + 0 * before.cursor[0];",
         ),
     ),
     mutant(

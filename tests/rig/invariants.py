@@ -112,8 +112,9 @@ where v.out <> exists (
 select k.subscription, k.key_hash, k.message
 from embq_key k
 join embq_state s on s.id = k.subscription
+left join embq_channel c on c.id = s.channel
 left join keyed v on v.row = k.message and {_ITS_KEY}
-where v.row is null
+where v.row is null and c.kind is not 0  -- 0: it is being deleted
 """,
     "what is blocked waits behind one that was sent before": f"""
 select v.row, v.key
@@ -128,8 +129,9 @@ where v.state = 'blocked' and not exists (
     "a delivery knows its key": """
 select d.message, d.key_hash
 from embq_delivery d
+left join embq_channel c on c.id = d.message >> 45
 left join keyed v on v.row = d.message
-where d.key_hash is not v.key_hash
+where d.key_hash is not v.key_hash and c.kind is not 0
 """,
     "a queue says which lanes it uses": f"""
 select s.channel, m.id, s.lanes
