@@ -17,7 +17,7 @@
 
 #include <stdlib.h>
 
-#define DELETE_STEP 512  /* messages */
+#define DELETE_STEP 256  /* messages */
 #define RUNS_LOOK 4096   /* runs of all queues looked at in one step */
 #define QUIET_US 1000000 /* a delete that does no step for so long was left */
 
@@ -153,6 +153,7 @@ int64_t delete_run(struct engine *e, struct op *op) {
     int more = c ? delete_step(e, op, c) : 0;
     if (more < 0 || (c && !more && channel_free(e, c) < 0)) return -1;
     op->again = more > 0;
+    e->stepping |= op->again;
     op->full = op->broker->full && !more; /* confirmed once the last step is synced */
     ATOMIC_STORE(&e->deleting_us, clock_real_us());
     /* The time limit is one for the write lock, which this step had. */

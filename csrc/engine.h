@@ -99,6 +99,7 @@ struct engine {
     uint32_t looked;         /* change counter at which all parked claims had nothing */
     int failed;              /* an embq code: every call is refused with it */
     int completing;          /* OP_CHECKPOINT is on its way */
+    int stepping;            /* this group did a step of something long */
     int64_t deleting_us;     /* when a step of an OP_DELETE was done or staged last */
     int extended;            /* OP_EXTEND was staged: once per attaching */
     int sync_failed;         /* full sends are refused until the WAL started over ... */

@@ -23,6 +23,10 @@
 #define BUSY_LOOK_CALLER_US 50
 #define BUSY_LOOK_KEEPER_US 2000
 #define BUSY_NAP_US 1000
+/* What is long is done in steps, and between two of them the file is free for as long
+ * as the step took, but not for longer than this. */
+#define STEP_PAUSE_LEAST_US 1000
+#define STEP_PAUSE_MOST_US 20000
 
 /* ---- begin and commit ---- */
 
@@ -296,10 +300,19 @@ static void lead_end(struct engine *e, struct link *group, int code) {
     ring_unlock(e);
 }
 
+/* Who waits at the gate is not handed it, but must come before us: without a pause the
+ * next step would keep other processes out. */
+static int64_t step_pause_us(int64_t took_us) {
+    return took_us < STEP_PAUSE_LEAST_US  ? STEP_PAUSE_LEAST_US
+           : took_us > STEP_PAUSE_MOST_US ? STEP_PAUSE_MOST_US
+                                          : took_us;
+}
+
 void lead_group(struct engine *e, int wait) {
     struct link group;
     int code = 0, again = 0;
     uint64_t epoch = e->epoch;
+    int64_t begun_us = clock_real_us(), pause_us = 0;
     switch (lead_begin(e, wait, &code)) {
     case ASK_KEEPER:
         pthread_mutex_lock(&e->mutex);
@@ -326,10 +339,14 @@ void lead_group(struct engine *e, int wait) {
     uint32_t bits = e->wake_bits;
     if (checkpoint_overdue(e)) checkpoint_stage(e);
     if (bits) ATOMIC_ADD(&e->watching, 1); /* the mapping stays until the wake */
+    if (e->stepping) pause_us = step_pause_us(clock_real_us() - begun_us);
+    e->stepping = 0;
     lead_end(e, &group, e->failed ? code : 0);
-    if (!bits) return;
-    wal_wake(&e->wal, bits);
-    ATOMIC_ADD(&e->watching, -1);
+    if (bits) {
+        wal_wake(&e->wal, bits);
+        ATOMIC_ADD(&e->watching, -1);
+    }
+    if (pause_us) usleep((useconds_t)pause_us);
 }
 
 static int wal_sync(int fd) {
