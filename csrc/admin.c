@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PURGE_STEP 1024
+#define PURGE_STEP 1024 /* as one range */
+#define PURGE_ROWS 256  /* one by one */
 
 /* ---- options ---- */
 
@@ -58,10 +59,10 @@ int64_t admin_pause(struct engine *e, struct op *op) {
 /* ---- messages ---- */
 
 static int purge_waiting(struct engine *e, struct channel *c, int64_t below) {
-    int64_t ids[PURGE_STEP];
+    int64_t ids[PURGE_ROWS];
     int count = statement_ids(
         e,
-        statement_ints(e, ST_DELIVERY_WAITING, 0, INTS(c->sub.id, below, PURGE_STEP)),
+        statement_ints(e, ST_DELIVERY_WAITING, 0, INTS(c->sub.id, below, PURGE_ROWS)),
         ids);
     for (int i = 0; i < count; i++) {
         struct delivery d;
@@ -73,10 +74,10 @@ static int purge_waiting(struct engine *e, struct channel *c, int64_t below) {
 }
 
 static int purge_deferred(struct engine *e, struct channel *c, int64_t below) {
-    int64_t ids[PURGE_STEP];
+    int64_t ids[PURGE_ROWS];
     if (!(c->sub.lanes & LANES_DEFERRED)) return 0;
     int count = statement_ids(
-        e, statement_ints(e, ST_DUE_ALL, 0, INTS(c->sub.id, below, PURGE_STEP)), ids);
+        e, statement_ints(e, ST_DUE_ALL, 0, INTS(c->sub.id, below, PURGE_ROWS)), ids);
     for (int i = 0; i < count; i++) {
         struct delivery d = {.message = ids[i]};
         if (!channel_has_given_out(c, ids[i])) return storage_corrupt(e);
@@ -120,6 +121,7 @@ int64_t admin_purge(struct engine *e, struct op *op) {
     if (count < 0) return storage_corrupt(e);
     op->total += count;
     op->again = count > 0;
+    e->stepping |= op->again;
     /* The time limit is one for the write lock, which this step had. */
     ATOMIC_STORE(&op->deadline_us,
                  clock_real_us() + (int64_t)op->broker->busy_timeout_ms * 1000);
