@@ -23,6 +23,22 @@ from embq import _native
 POINTS = 30  # where it is killed, unless --soak
 STAGES = 6
 SOON_S = 2.0
+STEP = 1000  # about as many as the core removes in one
+STEPS = 300
+MANY = STEPS * STEP
+SEND = """
+    import sys, threading, time, embq
+    queue = embq.open(sys.argv[1], durability="normal").queue("other")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    queue.send("x")
+    print("sent", flush=True)
+    told = threading.Thread(target=sys.stdin.readline)
+    told.start()
+    while told.is_alive():
+        queue.send("x")
+        time.sleep(0.0005)
+"""
 WAIT = """
     import sys, embq
     queue = embq.open(sys.argv[1]).queue("q")
@@ -114,6 +130,26 @@ def test_a_loop_ends_in_order(broker: embq.Broker) -> None:
     loop.close()  # type: ignore[attr-defined]
     fresh = broker.queue("q")
     assert fresh.depth() == 0
+
+
+def test_others_come_between_two_steps(
+    broker: embq.Broker, path: Path, children: Children
+) -> None:
+    """A sender in another process goes on while many messages are removed."""
+    queue = broker.queue("q")
+    for _ in range(0, MANY, STEP):
+        queue.send_many(range(STEP))
+    child = children.start(SEND, path)
+    children.expect(child, "ready")
+    children.tell(child)
+    children.expect(child, "sent")
+    sent = broker.queue("other").depth()
+    assert broker.delete("q") == MANY
+    sent = broker.queue("other").depth() - sent
+    children.tell(child)
+    children.finish(child)
+    # Measured: 370 to 400; 33 to 140 where nothing was between two steps.
+    assert sent > STEPS * 2 / 3, f"{sent} sends came between {STEPS} steps"
 
 
 # ---- killed ----

@@ -73,6 +73,13 @@ MUTANTS = [
         ),
     ),
     mutant(
+        "Steps keep other processes out",
+        "7",
+        f"{BESIDE}::test_others_come_between_two_steps",
+        ("csrc/lead.c", "    if (pause_us) usleep((useconds_t)pause_us);\n", ""),
+        tries=3,
+    ),
+    mutant(
         "Who waits for messages of a queue that is deleted is not told",
         "7",
         f"{BESIDE}::test_who_waits_in_this_process_is_told[receive]",
