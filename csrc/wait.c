@@ -13,7 +13,9 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
         watch_leave(e, op);
         *result = op->result = 0;
     } else if (op->place == PLACE_RING && (op->again || op->was_parked)) {
-        ring_drop(e, op); /* it looked, and found nothing yet */
+        /* It looked, and found nothing yet; what is left of a delete is the keeper's.
+         */
+        ring_drop(e, op);
         *result = op->result = op->kind == OP_DELETE ? op->total : 0;
     } else if (op->place == PLACE_RING) {
         ring_drop(e, op);
