@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Of one step: rows that are looked at, bytes that are moved. */
-#define STEP 256
+#define STEP 128
 #define STEP_BYTES ((int64_t)4 << 20)
 /* A task that was kept from its work makes up for so long at the most. */
 #define ARREARS_MS 1000

@@ -56,6 +56,11 @@ BREACHES = {
         "insert into embq_idempotency values (3, 'x', 5, 5)",
         "update embq_state set in_flight = 1 where channel = 3",
     ],
+    "a redrive is within": [
+        "update embq_redrive set channel = 99",
+        "update embq_redrive set position = position + (1 << 45)",
+        "update embq_redrive set moved = moved + 1",
+    ],
     "a queue counts": ["update embq_state set waiting = waiting + 1"],
 }
 
@@ -77,6 +82,9 @@ def placed(path: Path) -> Path:
         keyed.send_many([Outgoing(n, key="a") for n in range(3)])
         keyed.receive_many(3)[0].nack()
         broker.queue("gone").send("x")
+        broker.queue("target")
+        broker.queue("graves").send("back")
+        broker.queue("graves").redrive("target").wait()
         broker.delete("gone")
     return path
 

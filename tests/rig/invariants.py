@@ -159,7 +159,14 @@ where c.kind > 1 and (
   or exists (select 1 from embq_key k where k.subscription = s.id)
   or exists (select 1 from embq_expiry e where e.message >> 45 = c.id)
   or exists (select 1 from embq_idempotency i where i.scope = c.id)
+  or exists (select 1 from embq_redrive r where r.channel = c.id)
 )
+""",
+    "a redrive is within its queue, and was counted": """
+select r.channel, r.position, r.moved
+from embq_redrive r
+left join embq_state s on s.channel = r.channel
+where s.id is null or r.position >> 45 <> r.channel or s.redriven < r.moved
 """,
     "a queue counts the deliveries that wait": """
 select s.channel, s.waiting, count(d.message)
