@@ -21,11 +21,11 @@ const struct rows rows[ROWS] = {
       "max_body", "created_at_ms", "delay_ms", "ttl_ms", "expiry_drops", "ordered",
       "dedup_window_ms", "paused_until_ms", "generation"}},
     /* A subscription, ... */
-    {"embq_state", "rowid", "channel is not null", 23,
+    {"embq_state", "rowid", "channel is not null", 24,
      {"id", "channel", "name", "next_sequence", "sent", "sent_bytes", "cursor_15",
       "removed", "removed_bytes", "in_flight", "waiting", "delivered", "redelivered",
       "acked", "nacked", "rejected", "expired", "dead", "cursor_0", "subscription",
-      "lanes", "dropped", "duplicates"}},
+      "lanes", "dropped", "duplicates", "redriven"}},
     /* ... and a run. */
     {"embq_state", "rowid", "subscription is not null", 9,
      {"id", "subscription", "first", "last", "states", "owner", "token",
