@@ -139,6 +139,7 @@ long long embq_redrive(embq_ref broker, long long channel, const char *target,
                    (struct slice){conditions, conditions_size}, -1, &code);
     if (!op) return code;
     op->rate = rate;
+    op->full = b->full != 0; /* it is promised to go on, whatever happens */
     int64_t token = ring_call(b->engine, op);
     if (token > 0) keeper_stage(b->engine, OP_REDRIVE_STEP, 0); /* else at a tick */
     engine_leave(b->engine);

@@ -84,7 +84,7 @@ class Redrive:
             if found[:1] == [self._token]:
                 _, moved, skipped, over = found
                 self._seen = (moved, skipped, over != 0)
-            else:  # a later one has taken its place, or the queue is gone
+            else:  # it is over: a later one has taken its place, or the queue is gone
                 self._seen = (*self._seen[:2], True)
         return self._seen
 
