@@ -1,6 +1,6 @@
-"""Planted bugs of producers that try again, and of what does not fit its receiver.
+"""Planted bugs of sends made again, of what does not fit, of order under kills.
 
-Promises 1 and 2.
+Promises 1, 2 and 6.
 """
 
 from __future__ import annotations
@@ -99,6 +99,28 @@ MUTANTS = [
         "2",
         f"{MISFITS}::test_dead_letters_were_declared_meanwhile",
         (SETTLE, '"schema", why', '"rejected", why'),
+    ),
+    mutant(
+        "The death of its holder frees the key of a message",
+        "6",
+        "test_ordered_kills.py::test_order_of_keys_under_kills",
+        (
+            "csrc/delivery.c",
+            "d->kind = DELIVERY_SUSPECT;",
+            "d->kind = DELIVERY_SUSPECT, key_release(e, c, d->key);",
+        ),
+    ),
+    mutant(
+        "The last of a key goes next, not the first",
+        "6",
+        "test_ordered_kills.py::test_order_of_keys_under_kills",
+        (
+            "csrc/statement.c",
+            """key_hash = ?2\\n"
+                    "order by message""",
+            """key_hash = ?2\\n"
+                    "order by -message""",
+        ),
     ),
     mutant(
         "A batch that is sent again has other dedup ids",
