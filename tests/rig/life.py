@@ -109,14 +109,14 @@ class Life:
         except embq.Error as error:
             self.raised("close", error)
 
-    def send(self, *wanted: str) -> None:
+    def send(self, *wanted: str, retries: int = 0) -> None:
         """Send one, or several as a batch."""
         self.sent += wanted
         with self.step("send", list(wanted)):
             if len(wanted) == 1:
-                self.queue().send(wanted[0])
+                self.queue().send(wanted[0], retries=retries)
             else:
-                self.queue().send_many(wanted)
+                self.queue().send_many(wanted, retries=retries)
 
     def place(self) -> None:
         """Send what has a priority, a delay, a ttl, a key."""
@@ -227,6 +227,8 @@ class Life:
             self.send(name)
         self.send(*names(4, 3, "s"))
         self.send_nowait(*names(3, 7, "s"))
+        self.send("r0", retries=2)
+        self.send("r1", "r2", retries=1)
         self.place()
         self.by_key()
         self.claim(1)
