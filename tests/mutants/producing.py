@@ -123,7 +123,7 @@ MUTANTS = [
         ),
     ),
     mutant(
-        "A batch that is sent again has other dedup ids",
+        "A batch is sent again without dedup ids",
         "1",
         f"{RETRYING}::test_a_call_that_fails_once[many-pwrite]",
         (RETRIER, "if made[-1]:", "if False:"),
