@@ -237,8 +237,8 @@ MUTANTS = [
         f"{SUSPECTS}::test_a_death_gives_back_at_once[core]",
         (
             RUN,
-            "d = delivery_of_run(r, id);\n",
-            "d = delivery_of_run(r, id);\n        d.receive_count++;\n",
+            "id, &d) < 0 || delivery_expire(",
+            "id, &d) < 0 || ++d.receive_count < 0 || delivery_expire(",
         ),
     ),
     mutant(
