@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, overload
 
 from msgspec import UNSET, UnsetType
 
@@ -19,6 +19,9 @@ from embq._view import DecHook, EncHook, QueueOptions, Upcasters, View
 from embq.errors import Error, InvalidArgument, NotFound
 from embq.messages import T
 from embq.queue import Queue
+
+if TYPE_CHECKING:
+    from embq._check import Problem
 
 Durability = Literal["full", "normal"]
 
@@ -329,6 +332,28 @@ class Broker:
         """
         wait = self._file.wait_ms(timeout)
         _native.ping(self._file.open().ref, wait)
+
+    def check(self, *, quick: bool = False) -> "list[Problem]":
+        """Look for what is wrong with the file; nothing is changed or repaired.
+
+        It reads everything in one transaction. Others go on meanwhile, but the WAL
+        cannot start over until it is done, and so grows by what they write.
+
+        Args:
+            quick: Do not compare the indexes with their tables.
+
+        Returns:
+            The problems found; none of a healthy file.
+
+        Raises:
+            Error: The file could not be read; the class says why.
+        """
+        from embq import _check  # noqa: PLC0415 - sqlite3 is not for every import
+
+        self._file.open()
+        wait_ms = self._file.wait_ms(None)
+        wait = wait_ms / 1000 if wait_ms >= 0 else 1e6
+        return _check.check(self._file.path, wait, quick=quick)
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of this process's engine for the file.
