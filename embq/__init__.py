@@ -14,6 +14,7 @@ with embq.open("app.db") as broker:
 
 from embq._options import Backoff
 from embq._outgoing import Outgoing
+from embq._problem import Problem
 from embq._redrive import Redrive
 from embq._ticket import Sent, Ticket
 from embq.broker import Broker, open  # noqa: A004
@@ -71,6 +72,7 @@ __all__ = [
     "NotAnEmbqFile",
     "NotFound",
     "Outgoing",
+    "Problem",
     "Queue",
     "Redrive",
     "RedriveUnderWay",

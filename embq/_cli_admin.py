@@ -93,19 +93,6 @@ def add_to(cli: click.Group, open_queue: Opener) -> None:
             msg = f"message {id} is in flight"
             raise click.ClickException(msg)
 
-    @cli.command()
-    @click.option("--quick", is_flag=True, help="Do not compare indexes with tables.")
-    @click.pass_obj
-    def check(broker: Broker, *, quick: bool) -> None:
-        """Look for what is wrong with the file; print it, and exit with 1."""
-        found = broker.check(quick=quick)
-        for problem in found:
-            click.echo(f"{problem.code} {problem.where}: {problem.what}")
-            click.echo(f"  hint: {problem.hint}")
-        if found:
-            msg = f"{len(found)} problems"
-            raise click.ClickException(msg)
-
 
 def _options(words: tuple[str, ...]) -> dict[str, Any]:
     """Read OPTION=VALUE as the API takes them; what is no such word is refused."""

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote
 
 from embq import _native
 from embq.errors import (
@@ -50,6 +51,7 @@ _ERRORS: dict[int, type[Error]] = {
     15: Busy,
     26: NotAnEmbqFile,
 }
+_ERROR = 1
 _PRIMARY = 0xFF  # an extended code keeps the primary one in its low byte
 
 _WAL_RESET = (
@@ -184,18 +186,20 @@ def _failures(module: ModuleType) -> tuple[type[Exception], ...]:
     return (module.Error,)
 
 
-def connect(path: bytes, timeout: float) -> Any:
+def connect(path: bytes, timeout: float, *, create: bool = True) -> Any:
     """Open a connection in autocommit mode on the bound SQLite.
 
     Args:
-        path: A file that exists; taken literally.
+        path: A file that exists; taken literally. Or ":memory:".
         timeout: How many seconds to wait for a lock.
+        create: Whether to make it an empty file when it is gone.
 
     Returns:
         A connection that sqlite-utils can work with.
     """
     module = bind()
-    connection = _open(module, os.fsdecode(path), timeout=timeout)
+    name = os.fsdecode(path) if create else f"file:{quote(path)}?mode=rw"
+    connection = _open(module, name, uri=not create, timeout=timeout)
     return connection if hasattr(module, "connect") else _Adapter(connection)
 
 
@@ -204,14 +208,30 @@ def failures() -> tuple[type[Exception], ...]:
     return _failures(bind())
 
 
-def translate(error: Exception, path: bytes) -> Error:
-    """Turn an exception of the bound module into ours."""
+def _code(error: BaseException) -> int:
+    """Return the primary result code."""
     code = getattr(error, "sqlite_errorcode", None) or getattr(error, "result", None)
-    text = str(error)
     if code is None:  # pysqlite3 before 3.11's attributes
-        code = 5 if "locked" in text else 8 if "readonly" in text else 0
-    cls = _ERRORS.get(code & _PRIMARY, Corrupt)
-    return cls(f"{os.fsdecode(path)!r}: creating or upgrading the tables: {text}")
+        text = str(error)
+        code = 5 if "locked" in text else 8 if "readonly" in text else _ERROR
+        code = 11 if "malformed" in text else code
+    return int(code) & _PRIMARY
+
+
+def is_about_sql(error: BaseException) -> bool:
+    """Tell whether a statement made no sense to SQLite, rather than that it failed."""
+    return _code(error) == _ERROR
+
+
+def translate(
+    error: BaseException,
+    path: bytes,
+    doing: str = "creating or upgrading the tables",
+) -> Error:
+    """Turn an exception of the bound module into ours."""
+    text = str(error)
+    cls = _ERRORS.get(_code(error), Corrupt)
+    return cls(f"{os.fsdecode(path)!r}: {doing}: {text}")
 
 
 class _Cursor:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, overload
+from typing import Any, Literal, NoReturn, Self, Unpack, overload
 
 from msgspec import UNSET, UnsetType
 
@@ -13,15 +13,13 @@ from embq import _native
 from embq._codec import CodecName, text
 from embq._file import File, Path
 from embq._options import Backoff, Options, count, encode_name
+from embq._problem import Problem
 from embq._ticket import Sent
 from embq._times import limit_ms
 from embq._view import DecHook, EncHook, QueueOptions, Upcasters, View
 from embq.errors import Error, InvalidArgument, NotFound
 from embq.messages import T
 from embq.queue import Queue
-
-if TYPE_CHECKING:
-    from embq._check import Problem
 
 Durability = Literal["full", "normal"]
 
@@ -333,7 +331,7 @@ class Broker:
         wait = self._file.wait_ms(timeout)
         _native.ping(self._file.open().ref, wait)
 
-    def check(self, *, quick: bool = False) -> "list[Problem]":
+    def check(self, *, quick: bool = False) -> list[Problem]:
         """Look for what is wrong with the file; nothing is changed or repaired.
 
         It reads everything in one transaction. Others go on meanwhile, but the WAL

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 import embq
-from embq import _cli_admin, _cli_redrive
+from embq import _cli_admin, _cli_file, _cli_redrive
 from embq.broker import Broker
 from embq.messages import Message
 from embq.queue import Queue
@@ -191,6 +191,7 @@ def _queue(broker: Broker, name: str, *, create: bool = False) -> Queue:
 
 _cli_admin.add_to(cli, _queue)
 _cli_redrive.add_to(cli, _queue)
+cli.add_command(_cli_file.check)
 
 
 def _texts(data: str | None, stream: TextIO, *, lines: bool) -> Iterator[str]:

@@ -141,6 +141,7 @@ class CoreSubject:
         return queues, messages
 
     def end(self) -> None:
+        assert self.here.check() == []
         if self.child.process.poll() is None:
             self.child.ask("close")
         else:

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import breaking
 import deleting
 import delivering
+import keeping
 import living
 import placing
 import producing
@@ -46,6 +47,7 @@ MUTANTS: list[Mutant] = [
     *redriving.MUTANTS,
     *breaking.MUTANTS,
     *deleting.MUTANTS,
+    *keeping.MUTANTS,
 ]
 JOBS = 2
 LIMIT_S = 60.0

@@ -279,6 +279,7 @@ class Judge:
     def check_tables(self) -> None:
         """Nothing is half made or leased; the application's tables are as they were."""
         assert not broken(self.sql), broken(self.sql)
+        assert self.broker.check() == []
         assert self.number("select count(*) from embq_meta") == 1
         assert (
             self.number("select count(*) from embq_state where states is not null") == 0
@@ -342,6 +343,7 @@ class Judge:
                 latest[key] = sequence
                 came[name] = message.receive_count
             assert not broken(self.sql), broken(self.sql)
+            assert self.broker.check(quick=True) == []  # with runs and blocked keys
             queue.ack_many(taken)
         return came
 

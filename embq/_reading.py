@@ -1,0 +1,129 @@
+"""`Reading`: a connection beside the engine's that looks at a file as it is now."""
+
+import os
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from embq import _sqlite
+from embq.errors import Busy, NoMemory
+
+_RETRY_S = 0.05  # between two interrupts of one that has not ended yet
+
+_readings: "set[Reading]" = set()
+_changed = threading.Condition()
+
+
+class Reading:
+    """One read transaction of the bound SQLite, as a context manager.
+
+    It writes nothing, and runs no trigger's or view's function that is not trusted. The
+    bound SQLite knows of the engine's connections, and so drops none of their locks
+    when this one is closed. A connection must not cross a fork, so a fork in another
+    thread ends it.
+
+    Args:
+        path: A file that exists.
+        timeout: How many seconds to wait for a lock of SQLite's.
+        doing: For the texts of errors.
+
+    Raises:
+        Busy: This process forked meanwhile.
+        Error: The file could not be read; the class says why.
+    """
+
+    def __init__(self, path: bytes, timeout: float, doing: str) -> None:
+        self._path, self._timeout, self._doing = path, timeout, doing
+        self._thread = threading.get_ident()
+        self._stopped = False
+        self.connection: Any = None
+
+    def __enter__(self) -> Self:
+        with _changed:  # no fork comes between opening it and noting it
+            try:
+                self.connection = _sqlite.connect(
+                    self._path, self._timeout, create=False
+                )
+            except BaseException as error:
+                self._fail(error)
+                raise
+            _readings.add(self)
+        try:
+            for text in ("query_only = on", "trusted_schema = off"):
+                self.execute(f"pragma {text}")
+            self.execute("begin")
+            self.execute("select count(*) from sqlite_master")  # from here on
+        except BaseException as error:
+            self._close()
+            self._fail(error)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+        self._fail(error)
+
+    def execute(self, sql: str) -> list[Any]:
+        """Run one statement; give its rows."""
+        self.go_on()
+        return list(self.connection.execute(sql).fetchall())
+
+    def go_on(self) -> None:
+        """Raise when this must end."""
+        if self._stopped:
+            msg = f"{os.fsdecode(self._path)!r}: {self._doing}: this process forked"
+            raise Busy(msg, "try again")
+
+    def stop(self) -> None:
+        """End it, from another thread; under `_changed`."""
+        self._stopped = True
+        self.connection.interrupt()
+
+    def is_of(self, thread: int) -> bool:
+        """Tell whether it is that thread's, which cannot wait for itself."""
+        return self._thread == thread
+
+    def _close(self) -> None:
+        with _changed:
+            self.connection.close()  # ends the transaction too
+            _readings.discard(self)
+            _changed.notify_all()
+
+    def _fail(self, error: BaseException | None) -> None:
+        """Raise an error of SQLite's as ours."""
+        if isinstance(error, MemoryError):
+            msg = f"{os.fsdecode(self._path)!r}: {self._doing}"
+            raise NoMemory(msg) from error
+        if isinstance(error, _sqlite.failures()):
+            self.go_on()  # it was interrupted
+            raise _sqlite.translate(error, self._path, self._doing) from error
+
+
+def _before_fork() -> None:
+    """Let no connection cross: this runs before the engines come to rest."""
+    _changed.acquire()
+    me = threading.get_ident()
+    while others := [one for one in _readings if not one.is_of(me)]:
+        for one in others:
+            one.stop()
+        _changed.wait(_RETRY_S)
+
+
+def _after_fork() -> None:
+    _changed.release()
+
+
+def _forget() -> None:
+    global _changed  # noqa: PLW0603
+    _changed = threading.Condition()
+    _readings.clear()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget
+)
