@@ -17,3 +17,11 @@ def check(broker: Broker, *, quick: bool) -> None:
     if found:
         msg = f"{len(found)} problems"
         raise click.ClickException(msg)
+
+
+@click.command()
+@click.argument("path", type=click.Path())
+@click.pass_obj
+def backup(broker: Broker, path: str) -> None:
+    """Copy the file, as it is now, to PATH, which must not be there."""
+    broker.backup(path)

@@ -34,7 +34,7 @@ class File:
     def __init__(
         self, path: Path, flags: int, busy_timeout_ms: int, disk_reserve: int
     ) -> None:
-        self.path = _absolute(path)
+        self.path = absolute(path)
         self.handle: _handles.Handle | None = None
         self.closed = False
         self._flags = flags
@@ -99,7 +99,7 @@ class File:
         self._lock = threading.RLock()
 
 
-def _absolute(path: Path) -> bytes:
+def absolute(path: Path) -> bytes:
     """Make a path absolute without touching what it says: `..` may cross a symlink."""
     try:
         encoded = os.fsencode(path)

@@ -17,7 +17,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from types import ModuleType
 from typing import Any
@@ -51,6 +51,7 @@ _ERRORS: dict[int, type[Error]] = {
     15: Busy,
     26: NotAnEmbqFile,
 }
+_STEP = 1000  # pages, between two looks whether to go on
 _ERROR = 1
 _PRIMARY = 0xFF  # an extended code keeps the primary one in its low byte
 
@@ -203,6 +204,20 @@ def connect(path: bytes, timeout: float, *, create: bool = True) -> Any:
     return connection if hasattr(module, "connect") else _Adapter(connection)
 
 
+def copy_pages(source: Any, target: Any, go_on: Callable[[], None]) -> None:
+    """Copy a database page by page.
+
+    Args:
+        source: In a read transaction, so that no writer makes it begin anew.
+        target: An empty one.
+        go_on: Called now and then; what it raises ends the copy.
+    """
+    if isinstance(target, _Adapter):
+        target.copy_from(source, go_on)
+    else:
+        source.backup(target, pages=_STEP, sleep=0, progress=lambda *_: go_on())
+
+
 def failures() -> tuple[type[Exception], ...]:
     """Return the exceptions that the bound module raises."""
     return _failures(bind())
@@ -285,6 +300,14 @@ class _Adapter:
     def execute(self, sql: str, parameters: Any = ()) -> _Cursor:
         """Run one statement."""
         return _Cursor(self._connection, sql, parameters)
+
+    def copy_from(self, source: "_Adapter", go_on: Callable[[], None]) -> None:
+        """Copy another database into this one."""
+        theirs = source._connection  # noqa: SLF001 - of our own class
+        with self._connection.backup("main", theirs, "main") as copy:
+            while not copy.done:
+                copy.step(_STEP)
+                go_on()
 
     def __getattr__(self, name: str) -> Any:
         if name == "_connection":

@@ -13,9 +13,9 @@ from embq import _native
 from embq._codec import CodecName, text
 from embq._file import File, Path
 from embq._options import Backoff, Options, count, encode_name
-from embq._problem import Problem
 from embq._ticket import Sent
 from embq._times import limit_ms
+from embq._upkeep import Upkeep
 from embq._view import DecHook, EncHook, QueueOptions, Upcasters, View
 from embq.errors import Error, InvalidArgument, NotFound
 from embq.messages import T
@@ -26,7 +26,7 @@ Durability = Literal["full", "normal"]
 _MAX_RESERVE = 1 << 60  # bytes
 
 
-class Broker:
+class Broker(Upkeep):
     """A file of queues. Opens it at first use; safe to share between threads.
 
     All brokers of one file in one process share one engine, so making several is cheap.
@@ -330,28 +330,6 @@ class Broker:
         """
         wait = self._file.wait_ms(timeout)
         _native.ping(self._file.open().ref, wait)
-
-    def check(self, *, quick: bool = False) -> list[Problem]:
-        """Look for what is wrong with the file; nothing is changed or repaired.
-
-        It reads everything in one transaction. Others go on meanwhile, but the WAL
-        cannot start over until it is done, and so grows by what they write.
-
-        Args:
-            quick: Do not compare the indexes with their tables.
-
-        Returns:
-            The problems found; none of a healthy file.
-
-        Raises:
-            Error: The file could not be read; the class says why.
-        """
-        from embq import _check  # noqa: PLC0415 - sqlite3 is not for every import
-
-        self._file.open()
-        wait_ms = self._file.wait_ms(None)
-        wait = wait_ms / 1000 if wait_ms >= 0 else 1e6
-        return _check.check(self._file.path, wait, quick=quick)
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of this process's engine for the file.

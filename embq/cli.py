@@ -192,6 +192,7 @@ def _queue(broker: Broker, name: str, *, create: bool = False) -> Queue:
 _cli_admin.add_to(cli, _queue)
 _cli_redrive.add_to(cli, _queue)
 cli.add_command(_cli_file.check)
+cli.add_command(_cli_file.backup)
 
 
 def _texts(data: str | None, stream: TextIO, *, lines: bool) -> Iterator[str]:

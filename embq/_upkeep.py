@@ -1,0 +1,68 @@
+"""`Upkeep`: what is done with a file as a whole; part of `Broker`."""
+
+from embq import _native
+from embq._file import File, Path, absolute
+from embq._problem import Problem
+
+_FOR_EVER_S = 1e6
+
+
+class Upkeep:
+    """The verbs of `Broker` that are about no queue."""
+
+    _file: File
+
+    def check(self, *, quick: bool = False) -> list[Problem]:
+        """Look for what is wrong with the file; nothing is changed or repaired.
+
+        It reads everything in one transaction. Others go on meanwhile, but the WAL
+        cannot start over until it is done, and so grows by what they write.
+
+        Args:
+            quick: Do not compare the indexes with their tables.
+
+        Returns:
+            The problems found, at most 100 of a kind; none of a healthy file.
+
+        Raises:
+            Busy: This process forked meanwhile.
+            Error: The file could not be read; the class says why.
+        """
+        from embq import _check  # noqa: PLC0415 - sqlite3 is not for every import
+
+        self._file.open()
+        return _check.check(self._file.path, self._wait_s(), quick=quick)
+
+    def backup(self, path: Path) -> None:
+        """Copy the file, as it is now, while others go on using it.
+
+        All that was confirmed before the call is in the copy; of what is staged, what
+        `flush()` waited for. When the copy is opened, what was in flight is ready
+        again, and no receipt of this file is good there. Messages keep their ids. What
+        is sent to the copy gets ids from 1,048,576 numbers further on in its queue, so
+        the two files may give one id twice once that many were sent to this one.
+
+        The copy is on the disk when this returns, as one file without a `-wal`, to be
+        read by its owner alone. Until then it has another name, which begins with a dot
+        and ends in ".part": a killed process may leave that behind.
+
+        Args:
+            path: The name of the copy. Its folder must be there, and must know hard
+                links.
+
+        Raises:
+            InvalidArgument: There is a file of this name: a backup replaces none.
+            NotFound: Its folder is not there.
+            StorageFull: The copy does not fit on the disk.
+            StorageReadOnly: The folder is not to be written.
+            Busy: This process forked meanwhile.
+            Error: This file could not be read; the class says why.
+        """
+        from embq import _backup  # noqa: PLC0415
+
+        file_id = _native.file_id(self._file.open().ref)
+        _backup.backup(self._file.path, absolute(path), self._wait_s(), file_id)
+
+    def _wait_s(self) -> float:
+        wait_ms = self._file.wait_ms(None)
+        return wait_ms / 1000 if wait_ms >= 0 else _FOR_EVER_S
