@@ -74,3 +74,11 @@ def test_the_last_byte_is_another_s(namespace: None, tmp_path: Path) -> None:
     seen = run(tmp_path, "filler", "full")
     assert set(seen["errors"]) == {"StorageFull"}, seen
     assert seen["again"] > FAIR_SHARE * (8 << 20), seen
+
+
+def test_a_backup_that_does_not_fit(namespace: None, tmp_path: Path) -> None:
+    """CASES 14 and 23: `StorageFull`, and nothing is left of it; the queue goes on."""
+    seen = run(tmp_path, "backup", "normal")
+    assert "backup to" in seen["refused"], seen
+    assert not seen["left"], seen
+    assert seen["depth"] == 1, seen

@@ -6,11 +6,12 @@ It runs in a mount namespace of its own and mounts there a tmpfs, which is gone 
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,38 @@ def filler(disk: Disk) -> dict[str, Any]:
     return {"errors": dict(errors), "again": filled}
 
 
+def backup(disk: Disk) -> dict[str, Any]:
+    """Back up to the disk itself: it does not fit, and then it does."""
+    disk.fill("send")
+    before = {file.name for file in disk.folder.iterdir()}
+    copy = disk.folder / "copy.db"
+    refused = ""
+    try:
+        disk.broker.backup(copy)
+    except embq.StorageFull as error:
+        refused = str(error)
+    left = {file.name for file in disk.folder.iterdir()} - before
+    disk.drain("ack")
+    disk.broker.close()  # the -wal goes, and free pages are given back
+    disk.open()
+    disk.queue.send(b"small")
+    with closing(sqlite3.connect(disk.folder / "queue.db")) as connection:
+        connection.execute("vacuum")
+    disk.broker.backup(copy)
+    with embq.open(copy) as other:
+        depth = other.queue("q").depth()
+    disk.broker.close()
+    return {"refused": refused, "left": sorted(left), "depth": depth}
+
+
+SCENES: dict[str, Callable[..., dict[str, Any]]] = {
+    "reserve": reserve,
+    "filler": filler,
+    "backup": backup,
+}
+
 if __name__ == "__main__":
     scene, folder, durability, *ways = sys.argv[1:]
     small = Disk(folder, durability)
-    result = filler(small) if scene == "filler" else reserve(small, *ways)
+    result = SCENES[scene](small, *ways)
     print(json.dumps(result))  # noqa: T201  (the answer)
