@@ -166,3 +166,12 @@ def test_the_command_says_what_is_wrong(filled: Path) -> None:
     broken = CliRunner().invoke(cli, ["--file", str(filled), "check"])
     assert broken.exit_code == 1
     assert "waiting_count q: it counts" in broken.output
+
+
+def test_counts_of_all_queues_read_few_messages(filled: Path) -> None:
+    """The view of the queues searches for the newest message of each; it scans none."""
+    with closing(sqlite3.connect(filled)) as connection:
+        plan = connection.execute("explain query plan select * from embq_queues")
+        steps = [step[3] for step in plan]
+    assert [step for step in steps if step.startswith("SEARCH embq_message_0")]
+    assert not [step for step in steps if step.startswith("SCAN embq_message")]
