@@ -145,6 +145,32 @@ where p.expires_at_ms is not null and not p.held
 """,
     ),
     Rule(
+        "orphan_key",
+        "subscription {}: a key is taken by message {}, which is not there",
+        _RESTORE,
+        """
+select 'embq_key', k.subscription, k.message
+from embq_key k
+where k.message not in (select id from stored)
+""",
+    ),
+    Rule(
+        "stuck_key",
+        "subscription {}: message {} waits for its key, which nobody has",
+        _RESTORE,
+        """
+select 'embq_key', d.subscription, d.message
+from embq_delivery d
+where d.due_at_ms < 0 and d.owner is null and d.key_hash is not null
+  and not exists (
+    select 1
+    from embq_key k
+    where k.subscription = d.subscription and k.key_hash = d.key_hash
+      and k.message < d.message
+  )
+""",
+    ),
+    Rule(
         "waiting_count",
         "it counts {} deliveries that wait, and has {}",
         _RECOUNT,

@@ -31,6 +31,8 @@ PLANTED = {
     "lost_delay": "delete from embq_due",
     "lost_expiry": "delete from embq_expiry",
     "wrong_expiry": "update embq_expiry set expires_at_ms = expires_at_ms + 1",
+    "orphan_key": "update embq_key set message = message + 99",
+    "stuck_key": "delete from embq_key",
     "orphan_message": "update embq_message_0 set id = id + (99 << 45)",
     "no_subscription": "update embq_state set channel = 77 where channel = 1",
     "waiting_count": "update embq_state set waiting = waiting + 1",
@@ -56,7 +58,7 @@ def filled(path: Path) -> Path:
         queue.send_many(["plain", "held", late, Outgoing("mortal", ttl=FAR_S)])
         keyed = broker.queue("keyed", ordered="key")
         keyed.send_many([Outgoing(n, key="a") for n in range(3)])
-        held = [*queue.receive_many(2), *keyed.receive_many(1)]
+        held = [*queue.receive_many(2), *keyed.receive_many(3)]
         assert len(held) == 3
         held[0].nack()
         held[2].nack()
