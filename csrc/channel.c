@@ -206,7 +206,7 @@ int64_t channel_create(struct engine *e, const char *name, size_t size,
     /* Round robin: until there are 16 of them, each appends to a table of its own. */
     sq.bind_int64(s, 3, (id - 1) % EMBQ_SHARDS);
     options_bind(s, 4, o);
-    sq.bind_int64(s, 18, clock_wall_ms());
+    sq.bind_int64(s, 21, clock_wall_ms());
     if (statement_run(e, s) < 0) return -1;
     if (statement_do(e, ST_SUBSCRIPTION_INSERT, 0, INTS(id)) < 0) return -1;
     return id;

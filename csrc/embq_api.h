@@ -24,6 +24,7 @@ typedef intptr_t embq_ref;
 #define EMBQ_DETACHED -4
 #define EMBQ_INVALID_ARGUMENT -10
 #define EMBQ_NOT_FOUND -11
+#define EMBQ_QUEUE_FULL -13
 #define EMBQ_FULL -14
 #define EMBQ_STORAGE_FULL -15
 #define EMBQ_MESSAGE_TOO_LARGE -16

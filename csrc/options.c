@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define DEAD_LETTER_HOPS 64
-#define OPTIONS_COUNT 14
+#define OPTIONS_COUNT 17
 
 static char *slice_copy(struct slice s) {
     char *copy = s.data ? malloc(s.size + 1) : NULL;
@@ -45,6 +45,10 @@ int options_are_sound(const struct options *o) {
            is_between(o->ttl_ms, 0, EMBQ_DURATION_MAX_MS) &&
            is_between(o->ordered, ORDERED_NOT, ORDERED_WHOLLY) &&
            is_between(o->dedup_window_ms, 0, EMBQ_DURATION_MAX_MS) &&
+           is_between(o->max_messages, 0, EMBQ_COUNTER_MAX) &&
+           is_between(o->max_bytes, 0, EMBQ_COUNTER_MAX) &&
+           is_between(o->overflow, OVERFLOW_BLOCK, OVERFLOW_DEAD_LETTER) &&
+           (!options_are_bounded(o) || o->overflow == OVERFLOW_REJECT) &&
            (!o->ordered || !o->delay_ms);
 }
 
@@ -63,6 +67,9 @@ int options_from_row(struct engine *e, sqlite3_stmt *s, int column, struct optio
     o->expiry_drops = (int)sq.column_int64(s, column + 11);
     o->ordered = (int)sq.column_int64(s, column + 12);
     o->dedup_window_ms = sq.column_int64(s, column + 13);
+    o->max_messages = sq.column_int64(s, column + 14);
+    o->max_bytes = sq.column_int64(s, column + 15);
+    o->overflow = (int)sq.column_int64(s, column + 16);
     return kept;
 }
 
@@ -82,6 +89,9 @@ void options_bind(sqlite3_stmt *s, int index, const struct options *o) {
     sq.bind_int64(s, index + 11, o->expiry_drops);
     sq.bind_int64(s, index + 12, o->ordered);
     sq.bind_int64(s, index + 13, o->dedup_window_ms);
+    sq.bind_int64(s, index + 14, o->max_messages);
+    sq.bind_int64(s, index + 15, o->max_bytes);
+    sq.bind_int64(s, index + 16, o->overflow);
 }
 
 int options_read(struct slice packed, struct options *o) {
@@ -103,6 +113,9 @@ int options_read(struct slice packed, struct options *o) {
     o->expiry_drops = unpack_int(&u) != 0;
     o->ordered = (int)unpack_int(&u);
     o->dedup_window_ms = unpack_int(&u);
+    o->max_messages = unpack_int(&u);
+    o->max_bytes = unpack_int(&u);
+    o->overflow = (int)unpack_int(&u);
     if (u.failed)
         return error_set(EMBQ_INVALID_ARGUMENT, "options of a queue: malformed");
     if (dead.data && !o->dead_letter)
@@ -128,6 +141,9 @@ void options_pack(const struct options *o, struct packer *p) {
     pack_bool(p, o->expiry_drops);
     pack_int(p, o->ordered);
     pack_int(p, o->dedup_window_ms);
+    pack_int(p, o->max_messages);
+    pack_int(p, o->max_bytes);
+    pack_int(p, o->overflow);
 }
 
 int options_write(struct engine *e, const struct channel *c, const struct options *o) {

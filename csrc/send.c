@@ -297,6 +297,31 @@ static int batch_check(const struct channel *c, struct unpacker u, uint32_t coun
     return plain;
 }
 
+/* Count what this item stores: a duplicate needs no room. Two of one dedup id in one
+ * batch are counted twice. */
+static int need_add(struct engine *e, struct channel *c, const struct item *it,
+                    int64_t now_ms, int64_t need[2]) {
+    int64_t known = 0;
+    if (c->options.dedup_window_ms && it->fields.dedup_id.data)
+        known = dedup_find(e, c, it->fields.dedup_id, now_ms);
+    if (known < 0) return -1;
+    need[0] += !known;
+    need[1] += known ? 0 : (int64_t)it->body.size;
+    return 0;
+}
+
+/* Room within the bounds for a whole batch, before its first is stored: 0 or a code. */
+static int batch_fits(struct engine *e, struct channel *c, struct unpacker u,
+                      uint32_t count, int64_t now_ms) {
+    int64_t need[2] = {0, 0};
+    for (; count > 0; count--) {
+        struct item it;
+        item_next(&u, &it, c, now_ms);
+        if (need_add(e, c, &it, now_ms, need) < 0) return -1;
+    }
+    return overflow_check(c, need[0], need[1]);
+}
+
 static int64_t batch_send(struct engine *e, struct op *op, struct channel *c,
                           int64_t now_ms) {
     struct unpacker u = unpack_from(op->bytes, op->size);
@@ -304,6 +329,8 @@ static int64_t batch_send(struct engine *e, struct op *op, struct channel *c,
     int plain = batch_check(c, u, count, now_ms);
     if (plain < 0) return plain;
     int code = channel_has_room(c, count); /* for all of them, before the first */
+    if (code == 0 && options_are_bounded(&c->options))
+        code = batch_fits(e, c, u, count, now_ms);
     if (code < 0) return code;
     if (count) channel_offer(e, c);
     op->out.size = 0;
@@ -318,6 +345,11 @@ static int64_t one_send(struct engine *e, struct op *op, struct channel *c,
     item_open(&it, c, (struct slice){op->bytes, op->size},
               (struct slice){op->bytes + op->size, op->extra_size}, now_ms);
     int code = item_check(c, &it);
+    if (code == 0 && options_are_bounded(&c->options)) {
+        int64_t need[2] = {0, 0};
+        code = need_add(e, c, &it, now_ms, need);
+        if (code == 0) code = overflow_check(c, need[0], need[1]);
+    }
     if (code < 0) return code;
     channel_offer(e, c);
     return item_send(e, c, now_ms, &it);

@@ -58,7 +58,7 @@ static const char *const texts[STATEMENTS] = {
         "       dead_letter, retry_first_ms, retry_factor,\n"
         "       retry_cap_ms,\n"
         "       retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, ordered,\n"
-        "       dedup_window_ms\n"
+        "       dedup_window_ms, max_messages, max_bytes, overflow\n"
         "from embq_channel\n"
         "where id = ?1",
     [ST_CHANNEL_BY_NAME] = "select id\n"
@@ -71,15 +71,16 @@ static const char *const texts[STATEMENTS] = {
         "  visibility_timeout_ms,\n"
         "  max_receives, dead_letter, retry_first_ms, retry_factor, retry_cap_ms,\n"
         "  retry_jitter, max_body, delay_ms, ttl_ms, expiry_drops, ordered,\n"
-        "  dedup_window_ms, created_at_ms)\n"
+        "  dedup_window_ms, max_messages, max_bytes, overflow, created_at_ms)\n"
         "values (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,\n"
-        "  ?16, ?17, ?18)",
+        "  ?16, ?17, ?18, ?19, ?20, ?21)",
     [ST_CHANNEL_CONFIGURE] =
         "update embq_channel\n"
         "set codec = ?2, visibility_timeout_ms = ?3, max_receives = ?4,\n"
         "    dead_letter = ?5, retry_first_ms = ?6, retry_factor = ?7,\n"
         "    retry_cap_ms = ?8, retry_jitter = ?9, max_body = ?10, delay_ms = ?11,\n"
-        "    ttl_ms = ?12, expiry_drops = ?13, ordered = ?14, dedup_window_ms = ?15\n"
+        "    ttl_ms = ?12, expiry_drops = ?13, ordered = ?14, dedup_window_ms = ?15,\n"
+        "    max_messages = ?16, max_bytes = ?17, overflow = ?18\n"
         "where id = ?1",
     [ST_CHANNEL_PAUSE] = "update embq_channel\n"
                          "set paused_until_ms = ?2\n"

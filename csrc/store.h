@@ -13,6 +13,14 @@
 
 enum ordered { ORDERED_NOT, ORDERED_BY_KEY, ORDERED_WHOLLY };
 
+/* What a send does that finds no room. */
+enum overflow {
+    OVERFLOW_BLOCK,
+    OVERFLOW_REJECT,
+    OVERFLOW_DROP_OLDEST,
+    OVERFLOW_DEAD_LETTER
+};
+
 struct options {
     char codec[8];
     int64_t visibility_timeout_ms;
@@ -27,6 +35,8 @@ struct options {
     int expiry_drops;         /* what perished is no dead letter */
     int ordered;              /* enum ordered */
     int64_t dedup_window_ms;  /* 0: none */
+    int64_t max_messages, max_bytes; /* of what is not settled; 0: any */
+    int overflow;                    /* enum overflow */
 };
 
 /* A queue's one subscription; columns of embq_state in this order after the cursors. */
@@ -63,6 +73,14 @@ struct channel {
 static inline int is_between(int64_t value, int64_t least, int64_t most) {
     return value >= least && value <= most;
 }
+
+/* ---- overflow.c ---- */
+
+static inline int options_are_bounded(const struct options *o) {
+    return (o->max_messages | o->max_bytes) != 0;
+}
+/* Room for so many more, of so many bytes of bodies: 0, or a code. */
+int overflow_check(const struct channel *c, int64_t count, int64_t bytes);
 
 /* ---- options.c ---- */
 

@@ -12,7 +12,7 @@ from embq.broker import Broker
 from embq.queue import Queue
 
 _SECONDS = {"visibility_timeout", "delay", "ttl", "dedup_window"}
-_COUNTS = {"max_receives", "max_body"}
+_COUNTS = {"max_receives", "max_body", "max_messages", "max_bytes"}
 _NONE = "none"  # says None on a command line
 
 Opener = Callable[[Broker, str], Queue[Any]]

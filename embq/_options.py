@@ -14,11 +14,14 @@ from embq.errors import ConfigMismatch, Corrupt, InvalidArgument
 
 MAX_NAME = 255  # bytes of UTF-8
 _MAX_INT = 2**31 - 1
+_MAX_BOUND = 2**61  # of a counter in the file
 _DEAD = ".dead"
 #: What becomes of a message whose `ttl` is over.
 EXPIRIES = ("dead_letter", "drop")
 #: How strictly messages are handed out in the order of sending.
 ORDERS = (False, "key", "queue")
+#: What a send does that finds no room.
+OVERFLOWS = ("block", "reject", "drop_oldest", "dead_letter")
 _CHANGEABLE = {
     "visibility_timeout",
     "max_receives",
@@ -29,6 +32,9 @@ _CHANGEABLE = {
     "ttl",
     "expiry",
     "dedup_window",
+    "max_messages",
+    "max_bytes",
+    "overflow",
 }
 
 
@@ -68,6 +74,9 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
     expiry_drops: bool
     ordered: int
     dedup_window_ms: int
+    max_messages_or_0: int
+    max_bytes_or_0: int
+    overflow_index: int
 
     @classmethod
     def build(cls, name: str, given: dict[str, Any]) -> Self:
@@ -105,6 +114,9 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             dedup_window_ms=milliseconds(
                 given.get("dedup_window", 300.0), "dedup_window"
             ),
+            max_messages_or_0=_bound(given, "max_messages"),
+            max_bytes_or_0=_bound(given, "max_bytes"),
+            overflow_index=_overflow(given),
         )
 
     def changed(self, name: str, given: dict[str, Any]) -> Self:
@@ -148,6 +160,10 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             return getattr(self, f"{option}_ms") / 1000
         if option == "ttl":
             return self.ttl_ms / 1000 if self.ttl_ms else None
+        if option in ("max_messages", "max_bytes"):
+            return getattr(self, f"{option}_or_0") or None
+        if option == "overflow":
+            return OVERFLOWS[self.overflow_index]
         if option == "expiry":
             return EXPIRIES[self.expiry_drops]
         if option == "ordered":
@@ -210,6 +226,23 @@ def _drops(expiry: str) -> bool:
         msg = f"expiry: {expiry!r} is not one of {', '.join(EXPIRIES)}"
         raise InvalidArgument(msg)
     return expiry == EXPIRIES[True]
+
+
+def _bound(given: dict[str, Any], option: str) -> int:
+    bound = given.get(option)
+    return 0 if bound is None else count(bound, option, most=_MAX_BOUND)
+
+
+def _overflow(given: dict[str, Any]) -> int:
+    overflow = given.get("overflow", "block")
+    if overflow not in OVERFLOWS:
+        msg = f"overflow: {overflow!r} is not one of {', '.join(OVERFLOWS)}"
+        raise InvalidArgument(msg)
+    bounds = (given.get("max_messages"), given.get("max_bytes"))
+    if bounds != (None, None) and overflow != "reject":
+        msg = f"overflow: a queue with bounds cannot have {overflow!r}"
+        raise InvalidArgument(msg, "give overflow='reject'")
+    return OVERFLOWS.index(overflow)
 
 
 def _order(ordered: Literal[False, "key", "queue"], delay: float | timedelta) -> int:

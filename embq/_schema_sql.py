@@ -67,6 +67,9 @@ create table embq_channel(
   expiry_drops integer not null,  -- 1: what perished is dropped, not a dead letter
   ordered integer not null,  -- 1: by key; 2: the whole queue
   dedup_window_ms integer not null,  -- 0: no message is taken for a duplicate
+  max_messages integer not null,  -- 0: any number
+  max_bytes integer not null,  -- 0: any number
+  overflow integer not null,  -- 1: what finds no room is refused
   paused_until_ms integer not null default 0,  -- nothing is handed out before
   created_at_ms integer not null
 ) strict

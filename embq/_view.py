@@ -48,6 +48,9 @@ class QueueOptions(TypedDict, total=False):
     expiry: Literal["dead_letter", "drop"]
     ordered: Literal[False, "key", "queue"]
     dedup_window: float | timedelta
+    max_messages: int | None
+    max_bytes: int | None
+    overflow: Literal["block", "reject", "drop_oldest", "dead_letter"]
 
 
 _FIRST = 1  # the version of a message that says none

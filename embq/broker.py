@@ -119,6 +119,10 @@ class Broker(Upkeep):
         expiry: Literal["dead_letter", "drop"] | UnsetType = UNSET,
         ordered: Literal[False, "key", "queue"] | UnsetType = UNSET,
         dedup_window: float | timedelta | UnsetType = UNSET,
+        max_messages: int | UnsetType | None = UNSET,
+        max_bytes: int | UnsetType | None = UNSET,
+        overflow: Literal["block", "reject", "drop_oldest", "dead_letter"]
+        | UnsetType = UNSET,
     ) -> Queue[Any]:
         """Declare a queue, or open the one that is there.
 
@@ -168,6 +172,11 @@ class Broker(Upkeep):
                 Default False.
             dedup_window: For how many seconds a `dedup_id` is known. Default 300 (SQS);
                 0: none is.
+            max_messages: How many messages may be stored that are not settled. Default
+                None: any number. Dead letters that come in do not obey it.
+            max_bytes: How many bytes their bodies may have together. Default None.
+            overflow: What a send does that finds no room. A queue with a bound takes
+                "reject" alone: `QueueFull`, and nothing of the batch is stored.
 
         Returns:
             The queue.
@@ -190,6 +199,9 @@ class Broker(Upkeep):
             "expiry": expiry,
             "ordered": ordered,
             "dedup_window": dedup_window,
+            "max_messages": max_messages,
+            "max_bytes": max_bytes,
+            "overflow": overflow,
         }
         given = {key: value for key, value in options.items() if value is not UNSET}
         wanted = Options.build(name, given)

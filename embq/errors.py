@@ -84,6 +84,14 @@ class ConfigMismatch(Error, ValueError):
     hint = "leave the option out to use what is stored"
 
 
+class QueueFull(Error):
+    """The queue's `max_messages` or `max_bytes` leaves no room; nothing was stored."""
+
+    code = "queue_full"
+    number = -13
+    hint = "receive and ack some, or raise the bound with configure()"
+
+
 class Full(Error):
     """The ring of staged messages has no room: the disk is slower than the senders."""
 

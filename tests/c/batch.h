@@ -15,7 +15,7 @@ static inline long long outcome_of(long long result) {
 /* Options of a raw queue, in the order of embq/_options.py. */
 static inline struct packer options_of(int max_receives) {
     struct packer options = {0};
-    pack_array(&options, 14);
+    pack_array(&options, 17);
     pack_text(&options, "raw", 3);
     pack_int(&options, 30000);
     pack_int(&options, max_receives);
@@ -30,6 +30,7 @@ static inline struct packer options_of(int max_receives) {
     pack_bool(&options, 0);
     pack_int(&options, 0);
     pack_int(&options, 300000);
+    for (int i = 0; i < 3; i++) pack_int(&options, 0);
     return options;
 }
 

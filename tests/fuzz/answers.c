@@ -84,7 +84,7 @@ int64_t stat_of(const embq_bytes *stats, const char *name) {
 
 struct packer options_packed(const struct queue_options *o) {
     struct packer p = {0};
-    pack_array(&p, 14);
+    pack_array(&p, 17);
     pack_text(&p, o->codec, strlen(o->codec));
     pack_int(&p, o->visibility_ms);
     pack_int(&p, o->max_receives);
@@ -99,6 +99,7 @@ struct packer options_packed(const struct queue_options *o) {
     pack_bool(&p, 0);
     pack_int(&p, o->ordered);
     pack_int(&p, 300000);
+    for (int i = 0; i < 3; i++) pack_int(&p, 0);
     CHECK(!p.failed);
     return p;
 }
