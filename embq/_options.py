@@ -162,12 +162,13 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             return self.ttl_ms / 1000 if self.ttl_ms else None
         if option in ("max_messages", "max_bytes"):
             return getattr(self, f"{option}_or_0") or None
-        if option == "overflow":
-            return OVERFLOWS[self.overflow_index]
-        if option == "expiry":
-            return EXPIRIES[self.expiry_drops]
-        if option == "ordered":
-            return ORDERS[self.ordered]
+        chosen = {
+            "overflow": OVERFLOWS[self.overflow_index],
+            "expiry": EXPIRIES[self.expiry_drops],
+            "ordered": ORDERS[self.ordered],
+        }
+        if option in chosen:
+            return chosen[option]
         if option == "retry":
             first, cap = self.retry_first_ms / 1000, self.retry_cap_ms / 1000
             return Backoff(first, self.retry_factor, cap, self.retry_jitter)
