@@ -83,6 +83,8 @@ struct channel *message_grave(struct engine *e, const struct channel *c) {
         o.dead_letter = NULL;
         o.ordered = ORDERED_NOT;
         o.delay_ms = o.ttl_ms = 0;
+        o.max_messages = o.max_bytes = 0;
+        o.overflow = OVERFLOW_BLOCK;
         id = channel_create(e, name, strlen(name), &o);
     }
     if (id < 0) {

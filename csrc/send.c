@@ -319,7 +319,7 @@ static int batch_fits(struct engine *e, struct channel *c, struct unpacker u,
         item_next(&u, &it, c, now_ms);
         if (need_add(e, c, &it, now_ms, need) < 0) return -1;
     }
-    return overflow_check(c, need[0], need[1]);
+    return overflow_check(e, c, need[0], need[1]);
 }
 
 static int64_t batch_send(struct engine *e, struct op *op, struct channel *c,
@@ -348,7 +348,7 @@ static int64_t one_send(struct engine *e, struct op *op, struct channel *c,
     if (code == 0 && options_are_bounded(&c->options)) {
         int64_t need[2] = {0, 0};
         code = need_add(e, c, &it, now_ms, need);
-        if (code == 0) code = overflow_check(c, need[0], need[1]);
+        if (code == 0) code = overflow_check(e, c, need[0], need[1]);
     }
     if (code < 0) return code;
     channel_offer(e, c);

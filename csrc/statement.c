@@ -208,6 +208,22 @@ static const char *const texts[STATEMENTS] = {
                           "order by id\n"
                           "limit 1",
 
+    [ST_MESSAGE_NEXT] = "select id\n"
+                        "from embq_message_%d\n"
+                        "where id > ?1 and id <= ?2\n"
+                        "order by id\n"
+                        "limit 1",
+    /* That nobody holds, in the lane of those that were sent with a delay. */
+    [ST_MESSAGE_FREE] = "select id\n"
+                        "from embq_message_%d m\n"
+                        "where id > ?1 and id <= ?2 and not exists (\n"
+                        "  select 1\n"
+                        "  from embq_delivery\n"
+                        "  where subscription = ?3 and message = m.id\n"
+                        "    and owner is not null)\n"
+                        "order by id\n"
+                        "limit 1",
+
     [ST_MESSAGE_TIMES] = "select due_at_ms, expires_at_ms, flags\n"
                          "from embq_message_%d\n"
                          "where id = ?1",
@@ -327,6 +343,13 @@ static const char *const texts[STATEMENTS] = {
                              "from embq_delivery\n"
                              "where subscription = ?1\n"
                              "limit ?2",
+    /* By the primary key: in the order of ids. */
+    [ST_DELIVERY_FREE] = "select message\n"
+                         "from embq_delivery\n"
+                         "where subscription = ?3 and message > ?1 and message <= ?2\n"
+                         "  and +owner is null\n"
+                         "order by message\n"
+                         "limit 1",
     [ST_KEY_TAKEN] = "select 1\n"
                      "from embq_key\n"
                      "where subscription = ?1 and key_hash = ?2",

@@ -79,8 +79,9 @@ static inline int is_between(int64_t value, int64_t least, int64_t most) {
 static inline int options_are_bounded(const struct options *o) {
     return (o->max_messages | o->max_bytes) != 0;
 }
-/* Room for so many more, of so many bytes of bodies: 0, or a code. */
-int overflow_check(const struct channel *c, int64_t count, int64_t bytes);
+/* Room for so many more, of so many bytes of bodies, which the queue's policy may make:
+ * 0, or a code, and then nothing was removed for it. */
+int overflow_check(struct engine *e, struct channel *c, int64_t count, int64_t bytes);
 
 /* ---- options.c ---- */
 
@@ -169,7 +170,7 @@ int64_t message_remove(struct engine *e, struct channel *c, int64_t id);
 int messages_delete(struct engine *e, struct channel *c, int64_t first, int64_t last);
 
 struct burial {
-    const char *reason; /* "rejected", "max_receives", "ttl", "schema" */
+    const char *reason; /* "rejected", "max_receives", "ttl", "schema", "overflow" */
     struct slice error;
     int64_t receive_count, first_at_ms;
 };

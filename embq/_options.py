@@ -116,7 +116,7 @@ class Options(msgspec.Struct, array_like=True, frozen=True):
             ),
             max_messages_or_0=_bound(given, "max_messages"),
             max_bytes_or_0=_bound(given, "max_bytes"),
-            overflow_index=_overflow(given),
+            overflow_index=_overflow(given, dead_letter),
         )
 
     def changed(self, name: str, given: dict[str, Any]) -> Self:
@@ -234,15 +234,18 @@ def _bound(given: dict[str, Any], option: str) -> int:
     return 0 if bound is None else count(bound, option, most=_MAX_BOUND)
 
 
-def _overflow(given: dict[str, Any]) -> int:
+def _overflow(given: dict[str, Any], dead_letter: str | None) -> int:
     overflow = given.get("overflow", "block")
     if overflow not in OVERFLOWS:
         msg = f"overflow: {overflow!r} is not one of {', '.join(OVERFLOWS)}"
         raise InvalidArgument(msg)
     bounds = (given.get("max_messages"), given.get("max_bytes"))
-    if bounds != (None, None) and overflow != "reject":
-        msg = f"overflow: a queue with bounds cannot have {overflow!r}"
-        raise InvalidArgument(msg, "give overflow='reject'")
+    if bounds != (None, None) and overflow == "block":
+        msg = "overflow: a queue with bounds cannot have 'block'"
+        raise InvalidArgument(msg, "give 'reject', 'drop_oldest' or 'dead_letter'")
+    if bounds != (None, None) and overflow == "dead_letter" and dead_letter is None:
+        msg = "overflow: 'dead_letter', and the queue has no dead-letter queue"
+        raise InvalidArgument(msg, "give dead_letter, or another overflow")
     return OVERFLOWS.index(overflow)
 
 

@@ -69,7 +69,7 @@ create table embq_channel(
   dedup_window_ms integer not null,  -- 0: no message is taken for a duplicate
   max_messages integer not null,  -- 0: any number
   max_bytes integer not null,  -- 0: any number
-  overflow integer not null,  -- 1: what finds no room is refused
+  overflow integer not null,  -- of what finds no room; 1: refused; see csrc/store.h
   paused_until_ms integer not null default 0,  -- nothing is handed out before
   created_at_ms integer not null
 ) strict

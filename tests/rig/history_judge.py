@@ -274,7 +274,7 @@ def _reasons(
             if "ttl" not in history.sendings[queue, name].marks:
                 yield f"dead letter: {name}: it had no ttl that could be over"
         if (
-            reason not in ("rejected", "max_receives", "ttl")
+            reason not in ("rejected", "max_receives", "ttl", "overflow")
             or told.get("queue") != queue
         ):
             yield f"dead letter: {name}: its history says {told}"
