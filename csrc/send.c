@@ -297,29 +297,41 @@ static int batch_check(const struct channel *c, struct unpacker u, uint32_t coun
     return plain;
 }
 
-/* Count what this item stores: a duplicate needs no room. Two of one dedup id in one
- * batch are counted twice. */
+/* What is to be stored, and the dedup ids in it. */
+struct need {
+    int64_t messages, bytes;
+    struct unique ids;
+};
+
+/* Count what this item stores: a duplicate, also of one before it in its batch, needs
+ * no room. */
 static int need_add(struct engine *e, struct channel *c, const struct item *it,
-                    int64_t now_ms, int64_t need[2]) {
-    int64_t known = 0;
-    if (c->options.dedup_window_ms && it->fields.dedup_id.data)
-        known = dedup_find(e, c, it->fields.dedup_id, now_ms);
-    if (known < 0) return -1;
-    need[0] += !known;
-    need[1] += known ? 0 : (int64_t)it->body.size;
+                    int64_t now_ms, struct need *need) {
+    struct slice id = it->fields.dedup_id;
+    if (c->options.dedup_window_ms && id.data) {
+        int64_t known = dedup_find(e, c, id, now_ms);
+        int fresh = known ? 0 : unique_add(&need->ids, id);
+        if (fresh < 0) e->storage_error = SQLITE_NOMEM;
+        if (known < 0 || fresh < 0) return -1;
+        if (!fresh) return 0;
+    }
+    need->messages++;
+    need->bytes += (int64_t)it->body.size;
     return 0;
 }
 
 /* Room within the bounds for a whole batch, before its first is stored: 0 or a code. */
 static int batch_fits(struct engine *e, struct channel *c, struct unpacker u,
                       uint32_t count, int64_t now_ms) {
-    int64_t need[2] = {0, 0};
-    for (; count > 0; count--) {
+    struct need need = {0};
+    int code = 0;
+    for (; count > 0 && code == 0; count--) {
         struct item it;
         item_next(&u, &it, c, now_ms);
-        if (need_add(e, c, &it, now_ms, need) < 0) return -1;
+        code = need_add(e, c, &it, now_ms, &need);
     }
-    return overflow_check(e, c, need[0], need[1]);
+    unique_free(&need.ids);
+    return code < 0 ? -1 : overflow_check(e, c, need.messages, need.bytes);
 }
 
 static int64_t batch_send(struct engine *e, struct op *op, struct channel *c,
@@ -346,9 +358,10 @@ static int64_t one_send(struct engine *e, struct op *op, struct channel *c,
               (struct slice){op->bytes + op->size, op->extra_size}, now_ms);
     int code = item_check(c, &it);
     if (code == 0 && options_are_bounded(&c->options)) {
-        int64_t need[2] = {0, 0};
-        code = need_add(e, c, &it, now_ms, need);
-        if (code == 0) code = overflow_check(e, c, need[0], need[1]);
+        struct need need = {0};
+        code = need_add(e, c, &it, now_ms, &need);
+        unique_free(&need.ids);
+        if (code == 0) code = overflow_check(e, c, need.messages, need.bytes);
     }
     if (code < 0) return code;
     channel_offer(e, c);

@@ -83,6 +83,17 @@ static inline int options_are_bounded(const struct options *o) {
  * 0, or a code, and then nothing was removed for it. */
 int overflow_check(struct engine *e, struct channel *c, int64_t count, int64_t bytes);
 
+/* ---- unique.c ---- */
+
+/* A set of texts that stay where they are. All 0: empty. */
+struct unique {
+    struct slice *slots;
+    size_t size, count;
+};
+/* 1 when it is new, 0 when it was there, -1 without memory. */
+int unique_add(struct unique *u, struct slice id);
+void unique_free(struct unique *u);
+
 /* ---- options.c ---- */
 
 /* Whether they can be obeyed: what Python refuses, a damaged file may hold. */

@@ -253,3 +253,16 @@ def test_the_dead_letter_queue_has_no_bound(tmp_path: Path) -> None:
         dead = broker.queue("q.dead")
         assert numbers(dead) == list(range(18))
         dead.send_many(range(5))
+
+
+@pytest.mark.parametrize("overflow", ["reject", *POLICIES])
+def test_a_dedup_id_twice_in_a_batch(tmp_path: Path, overflow: Any) -> None:
+    """The second needs no room, and nothing makes way for it."""
+    with embq.open(tmp_path / "q.db") as broker:
+        queue = broker.queue("q", max_messages=101, overflow=overflow)
+        queue.send(-1)
+        batch = [embq.Outgoing(n, dedup_id=str(n % 100)) for n in range(1000)]
+        sent = queue.send_many(batch)
+        assert sum(not one.duplicate for one in sent) == 100
+        assert numbers(queue) == [-1, *range(99)]
+        assert numbers(queue) == [99]
