@@ -140,7 +140,20 @@ class ModelQueue:
         for entry in entries:
             times = model_input.times(options, entry.fields, now_ms)
             entry.priority, entry.due_ms, entry.expires_ms = times
+        self.file.make_room(self.stored, self._unknown(entries))
         return [self._append_one(entry) for entry in entries]
+
+    def _unknown(self, entries: list[Entry]) -> list[Entry]:
+        """Leave out what is a duplicate, also of one before it in the batch."""
+        new: dict[object, Entry] = {}
+        for place, entry in enumerate(entries):
+            dedup_id = entry.fields.get("dedup_id")
+            _, until_ms = self.stored.sent.get(dedup_id, ("", 0))
+            if until_ms > self.file.clock.wall_ms:
+                continue
+            once = dedup_id if self.stored.options.dedup_window else None
+            new.setdefault(place if once is None else once, entry)
+        return list(new.values())
 
     def _append_one(self, entry: Entry) -> Sent:
         """Store a message, unless its dedup id is known."""

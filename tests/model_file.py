@@ -171,7 +171,13 @@ class ModelFile:
         stored.counts["dead"] += 1
         target = stored.options.dead_letter
         if target not in self.queues:
-            options = dataclasses.replace(stored.options, dead_letter=None)
+            options = dataclasses.replace(
+                stored.options,
+                dead_letter=None,
+                max_messages=None,
+                max_bytes=None,
+                overflow="block",
+            )
             made = Stored(target, options, generation=self.deleted)
             self.queues[target] = made
         record: dict[str, Any] = {"queue": stored.name, "reason": why, "error": error}
@@ -182,6 +188,32 @@ class ModelFile:
         fresh.priority = entry.priority
         fresh.history = [*entry.history, record]
         self.append(self.queues[target], fresh)
+
+    def make_room(self, stored: Stored, entries: list[Entry]) -> None:
+        """Let the oldest that nobody holds make way for these, or refuse them."""
+        options = stored.options
+
+        def fits(kept: list[Entry]) -> bool:
+            bodies = [entry.body for entry in [*kept, *entries]]
+            return options.fit(len(bodies), sum(map(len, bodies)))
+
+        if not entries or fits(list(stored.entries.values())):
+            return
+        self.notice()
+        kept = list(stored.entries.values())
+        free = [entry for entry in kept if not entry.owner]
+        gone = []
+        while not fits(kept):
+            if options.overflow == "reject" or not free:
+                raise errors.QueueFull(f"{stored.name}: no room")
+            gone.append(free.pop(0))
+            kept.remove(gone[-1])
+        for entry in gone:
+            if options.overflow == "dead_letter":
+                self.bury(stored, entry, "overflow", None)
+            else:
+                del stored.entries[entry.row]
+                stored.counts["dropped"] += 1
 
     def stats(self, name: str) -> dict[str, int]:
         entries = self.queues[name].entries.values()

@@ -144,6 +144,9 @@ class Options:
     expiry: str = "dead_letter"
     ordered: object = False
     dedup_window: float = 300.0
+    max_messages: int | None = None
+    max_bytes: int | None = None
+    overflow: str = "block"
 
     def check(self, name: str) -> None:
         """Refuse what could never work."""
@@ -164,10 +167,29 @@ class Options:
             raise errors.InvalidArgument("ordered: unknown")
         if self.ordered and self.delay:
             raise errors.InvalidArgument("ordered with a delay")
+        self.check_bounds()
         if self.dead_letter is not None:
             check_name(self.dead_letter)
             if self.dead_letter == name:
                 raise errors.InvalidArgument("a queue is not its own dead-letter queue")
+
+    def check_bounds(self) -> None:
+        """Refuse bounds that are none, or that cannot be kept."""
+        bounds = [b for b in (self.max_messages, self.max_bytes) if b is not None]
+        for bound in bounds:
+            at_least_one(bound, "a bound")
+        if self.overflow not in ("block", "reject", "drop_oldest", "dead_letter"):
+            raise errors.InvalidArgument("overflow: unknown")
+        if bounds and self.overflow == "block":
+            raise errors.InvalidArgument("overflow: not with a bound")
+        if bounds and self.overflow == "dead_letter" and self.dead_letter is None:
+            raise errors.InvalidArgument("overflow: no dead-letter queue")
+
+    def fit(self, messages: int, size: int) -> bool:
+        """Tell whether a queue may hold so much."""
+        return (self.max_messages is None or messages <= self.max_messages) and (
+            self.max_bytes is None or size <= self.max_bytes
+        )
 
 
 def encode(options: Options, data: object, fields: dict[str, Any]) -> bytes:

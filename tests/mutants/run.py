@@ -26,6 +26,7 @@ from xml.etree import ElementTree as ET
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bounding
 import breaking
 import deleting
 import delivering
@@ -45,6 +46,7 @@ MUTANTS: list[Mutant] = [
     *placing.MUTANTS,
     *producing.MUTANTS,
     *redriving.MUTANTS,
+    *bounding.MUTANTS,
     *breaking.MUTANTS,
     *deleting.MUTANTS,
     *keeping.MUTANTS,
