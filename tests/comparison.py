@@ -48,6 +48,22 @@ QUEUES: dict[str, dict[str, Any]] = {
         "dead_letter": None,
         "delay": 1,
     },
+    "few": {
+        "visibility_timeout": 15,
+        "max_receives": 3,
+        "dead_letter": "dead",
+        "max_messages": 5,
+        "max_bytes": 12,
+        "overflow": "dead_letter",
+    },
+    "newest": {
+        "visibility_timeout": 15,
+        "max_receives": 3,
+        "dead_letter": "dead",
+        "ttl": 30,
+        "max_messages": 4,
+        "overflow": "drop_oldest",
+    },
 }
 COUNTERS = ("messages", "bytes", *STATES, *OUTCOMES)
 ORDERED = ("keyed", "strict")

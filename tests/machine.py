@@ -68,7 +68,8 @@ class Machine(Comparison):
             lambda: real.send(self.sent, **fields),
             lambda: model.send(self.sent, **fields),
         )
-        self.remember([got], [wanted])
+        if wanted is not None:  # it was full
+            self.remember([got], [wanted])
 
     def place(self, name: str, placing: dict[str, Any]) -> dict[str, Any]:
         """Give what is sent besides the data.
@@ -102,7 +103,8 @@ class Machine(Comparison):
         got, wanted = self.both(
             lambda: real.send_many(items), lambda: model.send_many(items)
         )
-        self.remember(got, wanted)
+        if wanted is not None:
+            self.remember(got, wanted)
 
     # ---- receiving ----
 
