@@ -22,9 +22,9 @@ PLACES = {
     NONE: "never stored",
     QUEUE: "ready, in flight, or behind another of its key",
     LATE: "waits for its time",
-    DEAD: "a dead letter, after a nack or a reject",
+    DEAD: "a dead letter, after a nack or a reject, or as its queue was full",
     PERISHED: "a dead letter, as its ttl was over",
-    DROPPED: "removed, as its ttl was over",
+    DROPPED: "removed, as its ttl was over or its queue full",
     GONE: "acked",
 }
 # How the names of one open step hang together: they happened all or none; a prefix of
@@ -101,6 +101,7 @@ def after(verb: str, state: State) -> State | None:
         (QUEUE, "nack later"): (LATE, count),
         (QUEUE, "bury"): (DEAD, count),  # a nack after the last delivery
         (QUEUE, "reject"): (DEAD, count),
+        (QUEUE, "make way"): (DEAD, count),  # for what is sent to a full queue
         (QUEUE, "extend"): (QUEUE, count),
         (QUEUE, "perish"): (PERISHED, count),  # by a claim that finds its ttl over
         (LATE, "perish"): (PERISHED, count),

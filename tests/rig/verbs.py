@@ -7,7 +7,12 @@ import signal
 import threading
 
 from clock import ClockFile
-from rig import verbs_keeping, verbs_placing, verbs_typed  # noqa: F401  (their plays)
+from rig import (  # noqa: F401  (they register their plays)
+    verbs_bounding,
+    verbs_keeping,
+    verbs_placing,
+    verbs_typed,
+)
 from rig.ledger import EACH, PREFIX
 from rig.play import BIG, PATIENCE_S, VERBS, Play, names, perform, prepare, verb
 
