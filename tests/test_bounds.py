@@ -1,12 +1,64 @@
 """Bounds of a queue: never more than it may hold, and nothing of what is refused."""
 
+from __future__ import annotations
+
+import json
 import sqlite3
 import threading
-from pathlib import Path
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
 
 import embq
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Children
+
+BOUND, PROCESSES = 10, 4
+# Four threads: two send 100 each and note what is stored, two take and ack.
+CROWD = """
+    import json, sys, threading
+    import embq
+
+    path, overflow, name = sys.argv[1:]
+    broker = embq.open(path, durability="normal")
+    queue = broker.queue("q", max_messages=10, overflow=overflow)
+    sent, acked, done = [], [], threading.Event()
+
+    def send(thread):
+        for number in range(100):
+            data = f"{name}.{thread}.{number}"
+            while True:
+                try:
+                    queue.send(data)
+                    break
+                except embq.QueueFull:
+                    continue
+            sent.append(data)
+
+    def take():
+        while not done.is_set():
+            for message in queue.receive_many(3, 0.05):
+                message.ack()
+                acked.append(message.data)
+
+    senders = [threading.Thread(target=send, args=(n,)) for n in range(2)]
+    takers = [threading.Thread(target=take) for _ in range(2)]
+    for thread in senders + takers:
+        thread.start()
+    for thread in senders:
+        thread.join()
+    print("sent", flush=True)
+    sys.stdin.readline()
+    done.set()
+    for thread in takers:
+        thread.join()
+    broker.close()
+    print(json.dumps([sent, acked]), flush=True)
+"""
 
 
 def test_reject(tmp_path: Path) -> None:
@@ -77,3 +129,45 @@ def test_threads_never_store_more(tmp_path: Path) -> None:
         assert len(sent) == 10
         with sqlite3.connect(path) as db:
             assert db.execute("select count(*) from embq_message_0").fetchone() == (10,)
+
+
+@pytest.mark.parametrize("overflow", ["reject", "drop_oldest", "dead_letter"])
+def test_a_crowd_never_stores_more(
+    path: Path, children: Children, overflow: str
+) -> None:
+    """Four processes of four threads: at every look 10 at most, and nothing is lost."""
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q", max_messages=BOUND, overflow=overflow)
+        crowd = [children.start(CROWD, path, overflow, n) for n in range(PROCESSES)]
+        depths = set()
+        text = "select messages from embq_queues where name = 'q'"
+        words = []
+        with closing(sqlite3.connect(path, isolation_level=None)) as look:
+
+            def wait() -> None:
+                words.extend(child.stdout.readline() for child in crowd if child.stdout)
+
+            waiter = threading.Thread(target=wait)
+            waiter.start()
+            while waiter.is_alive():
+                depths.add(look.execute(text).fetchone()[0])
+            waiter.join()
+        assert words == ["sent\n"] * PROCESSES
+        assert 0 < max(depths) <= BOUND
+        told = []
+        for child in crowd:
+            children.tell(child, "end")
+            assert child.stdout
+            told.append(json.loads(child.stdout.readline()))
+        sent = [data for theirs, _ in told for data in theirs]
+        acked = [data for _, theirs in told for data in theirs]
+        left = [message.data for message in queue.receive_many(100)]
+        dead = broker.queue("q.dead")
+        buried = [message.data for message in dead.receive_many(1000)]
+        dropped = queue.stats()["dropped"]
+        assert len(sent) == PROCESSES * 200
+        assert len(sent) == len(acked) + len(left) + len(buried) + dropped
+        assert len({*acked, *left, *buried}) == len(sent) - dropped
+        assert {*acked, *left, *buried} <= set(sent)
+        assert dropped == 0 or overflow == "drop_oldest"
+        assert not buried or overflow == "dead_letter"
