@@ -181,3 +181,23 @@ def test_a_dedup_id_twice_in_a_batch(site: Any, overflow: Any) -> None:
     assert sum(not one.duplicate for one in sent) == 100
     assert numbers(queue) == [-1, *range(99)]
     assert numbers(queue) == [99]
+
+
+def test_a_bound_needs_a_policy(site: Any) -> None:
+    """Without one that can be kept the queue is not made, nor configured so."""
+    with pytest.raises(errors.InvalidArgument):
+        site.broker.queue("q", max_messages=1)
+    queue = site.broker.queue("q")
+    with pytest.raises(errors.InvalidArgument):
+        queue.configure(max_bytes=1, overflow="block")
+    queue.configure(max_messages=1, overflow="reject")
+    queue.send(1)
+    with pytest.raises(errors.QueueFull):
+        queue.send(2)
+    queue.configure(max_messages=None)
+    queue.send(2)
+    queue.configure(max_messages=1)  # what is there stays
+    assert queue.depth() == 2
+    with pytest.raises(errors.QueueFull):
+        queue.send(3)
+    assert numbers(queue) == [1, 2]
