@@ -138,9 +138,10 @@ static int64_t row_of_id(struct engine *e, const struct channel *c, struct slice
     int64_t row = (int64_t)strtoull(text + PUBLIC_ID_SIZE / 2, NULL, 16);
     public_id_write(e, row, made);
     if (!strcmp(text, made) && channel_has_given_out(c, row)) {
-        if (statement_int(e, ST_MESSAGE_SIZE, c->shard, INTS(row), -1) >= 0) return row;
+        if (statement_int(e, ST_MESSAGE_UNMOVED, c->shard, INTS(row), 0)) return row;
         if (e->storage_error) return -1;
-    } /* else it may have left, and come back as another row */
+    } /* else it may have left, and come back as another row; what moved to this row has
+       * an id of its own */
     sqlite3_stmt *s =
         statement_ints(e, ST_MESSAGE_BY_PUBLIC_ID, c->shard,
                        INTS(message_id(c->id, 0, 0), message_id(c->id + 1, 0, 0) - 1));

@@ -240,6 +240,9 @@ static const char *const texts[STATEMENTS] = {
                                 "from embq_message_%d\n"
                                 "where id between ?1 and ?2 and public_id = ?3\n"
                                 "limit 1",
+    [ST_MESSAGE_UNMOVED] = "select 1\n"
+                           "from embq_message_%d\n"
+                           "where id = ?1 and public_id is null",
 
     [ST_RUN_INSERT] = "insert into embq_state(" RUN_COLUMNS ")\n"
                       "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

@@ -230,6 +230,18 @@ def test_cancel_a_dead_letter(site: Any) -> None:
     assert dead.depth() == 0
 
 
+def test_cancel_by_the_place_of_another(site: Any) -> None:
+    """Where a dead letter stands is no id: that it has from the start."""
+    queue, dead = site.broker.queue("q"), site.broker.queue("q.dead")
+    queue.send("x")
+    queue.receive().reject("no")
+    after = dead.send("after").id
+    place = f"{after[:16]}{int(after[16:], 16) - 1:016x}"
+    with pytest.raises(errors.NotFound):
+        dead.cancel(place)
+    assert dead.depth() == 2
+
+
 def test_cancel_in_an_ordered_queue(site: Any) -> None:
     """The first of a key frees it; one behind leaves the others in order."""
     queue = site.broker.queue("q", ordered="key", retry=Backoff(50.0, jitter=False))
