@@ -66,6 +66,12 @@ typedef intptr_t embq_ref;
 
 #define EMBQ_RECEIPT_SIZE 24
 
+/* States of a message, as the view embq_messages has them. */
+#define EMBQ_READY 0
+#define EMBQ_DELAYED 1
+#define EMBQ_BLOCKED 2
+#define EMBQ_IN_FLIGHT 3
+
 /* Bytes that C made for Python: one msgpack value. Freed by embq_bytes_free. */
 typedef struct {
     char *data;
@@ -188,6 +194,25 @@ int embq_queues(embq_ref broker, embq_bytes *out);
 
 /* msgpack array of the channel's latest redrive: token, moved, skipped, over (0, 1). */
 int embq_redrive_look(embq_ref broker, long long channel, embq_bytes *out);
+
+/* Looking at messages without receiving them. `out` gets an array of
+ *
+ *     [row, message, state, due_at_ms, kind, error]
+ *
+ * where message is as in a claim, with an empty receipt, and state is one of EMBQ_READY
+ * and so on. Each returns how many.
+ *
+ * Up to `limit` after the row `after` (0: from the first on), in the order of rows: */
+int embq_browse(embq_ref broker, long long channel, long long after, int limit,
+                embq_bytes *out);
+/* Up to `limit` of those that a claim would hand out now, as they would come: */
+int embq_peek(embq_ref broker, long long channel, int limit, embq_bytes *out);
+/* One by its public id, or none. After it comes what is known about its state:
+ * [its owner's pid, deadline (boot_ms), claimed_at_ms, the id of the message that has
+ *  its key (nil), paused_until_ms, now (wall_ms), now (boot_ms)], 0 for what there is
+ * not: */
+int embq_get(embq_ref broker, long long channel, const char *id, size_t id_size,
+             embq_bytes *out);
 
 /* ---- prefetch (consumer.c) ---- */
 

@@ -23,16 +23,14 @@ void public_id_write(const struct engine *e, int64_t row,
              (unsigned long long)row);
 }
 
-void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
-                  struct op *claim) {
-    struct packer *out = &claim->out;
+int message_pack_row(const struct engine *e, sqlite3_stmt *row, int64_t message,
+                     int64_t receive_count, struct slice receipt, struct packer *out) {
     char made[PUBLIC_ID_SIZE + 1];
     struct slice id = column_slice(row, COL_PUBLIC_ID);
     if (!id.data) {
-        public_id_write(e, d->message, made);
+        public_id_write(e, message, made);
         id = (struct slice){made, PUBLIC_ID_SIZE};
     }
-    const int64_t receipt[] = {d->run, d->token, d->message};
     pack_array(out, 12);
     pack_text(out, id.data, id.size);
     pack_int(out, sq.column_int64(row, COL_SENT_AT));
@@ -42,18 +40,27 @@ void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d
         pack_text(out, text.data, text.size);
     }
     int64_t priority = sq.column_int64(row, COL_FLAGS) & MESSAGE_PRIORITY;
-    if (priority > EMBQ_PRIORITY_MAX) storage_corrupt(e);
     pack_int(out, priority);
     if (sq.column_type(row, COL_EXPIRES_AT) == SQLITE_NULL) pack_nil(out);
     else pack_int(out, sq.column_int64(row, COL_EXPIRES_AT));
-    pack_int(out, d->receive_count);
-    pack_blob(out, receipt, sizeof receipt);
-    pack_raw(&claim->receipts, receipt, sizeof receipt);
+    pack_int(out, receive_count);
+    pack_blob(out, receipt.data, receipt.size);
     /* The blob first: asking for it may convert, and the size is of what it converted
      * to. */
-    if (sq.column_type(row, COL_BODY) != SQLITE_BLOB) storage_corrupt(e);
+    int is_sound =
+        sq.column_type(row, COL_BODY) == SQLITE_BLOB && priority <= EMBQ_PRIORITY_MAX;
     const void *body = sq.column_blob(row, COL_BODY);
     pack_blob(out, body, (size_t)sq.column_bytes(row, COL_BODY));
+    return is_sound ? 0 : -1;
+}
+
+void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
+                  struct op *claim) {
+    const int64_t receipt[] = {d->run, d->token, d->message};
+    const struct slice text = {(const char *)receipt, sizeof receipt};
+    if (message_pack_row(e, row, d->message, d->receive_count, text, &claim->out) < 0)
+        storage_corrupt(e);
+    pack_raw(&claim->receipts, receipt, sizeof receipt);
 }
 
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id) {

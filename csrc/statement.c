@@ -244,6 +244,30 @@ static const char *const texts[STATEMENTS] = {
                            "from embq_message_%d\n"
                            "where id = ?1 and public_id is null",
 
+    /* From ?1 on, with what is known of each by its delivery. */
+    [ST_LOOK] =
+        "select " MESSAGE_COLUMNS ",\n"
+        "  m.due_at_ms, d.due_at_ms, d.kind, d.receive_count, d.owner,\n"
+        "  d.deadline_ms, d.error\n"
+        "from embq_message_%d m\n"
+        "left join embq_delivery d on d.subscription = ?4 and d.message = m.id\n"
+        "where m.id > ?1 and m.id <= ?2\n"
+        "order by m.id\n"
+        "limit ?3",
+    [ST_LOOK_QUEUE] = "select paused_until_ms, ordered\n"
+                      "from embq_channel\n"
+                      "where id = ?1",
+    /* By going through all runs. */
+    [ST_LOOK_RUN] = "select id, first, states, owner, claimed_at_ms\n"
+                    "from embq_state\n"
+                    "where id >= " RUNS " and subscription = ?1 and first <= ?2\n"
+                    "  and last >= ?2",
+    [ST_LOOK_OWNER] = "select pid\n"
+                      "from embq_owner\n"
+                      "where slot = ?1",
+    [ST_LOOK_KEY] = "select message\n"
+                    "from embq_key\n"
+                    "where subscription = ?1 and key_hash = ?2",
     [ST_RUN_INSERT] = "insert into embq_state(" RUN_COLUMNS ")\n"
                       "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_RUN_READ] = "select " RUN_COLUMNS "\n"

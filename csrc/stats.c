@@ -1,73 +1,9 @@
 /* Reads: depth, counters, names. On the readers' connection, so they wait for no
  * writer; each is one short read transaction, as a long one keeps the WAL from starting
  * over. */
-#include "statement.h"
+#include "reading.h"
 
 #include <string.h>
-
-/* A read under way: the connection is ours until reading_end. */
-struct reading {
-    struct broker *broker;
-    struct engine *e;
-    int result;
-};
-
-static sqlite3_stmt *reading_ints(struct reading *r, enum statement which, int shard,
-                                  int count, const int64_t *values) {
-    if (r->result != SQLITE_OK) return NULL;
-    sqlite3_stmt *s = statement_get(r->e->read_statements, which, shard, &r->result);
-    for (int i = 0; s && i < count; i++) sq.bind_int64(s, i + 1, values[i]);
-    return s;
-}
-
-/* 1 row, 0 none. */
-static int reading_step(struct reading *r, sqlite3_stmt *s) {
-    if (!s) return 0;
-    int result = sq.step(s);
-    if (result == SQLITE_ROW) return 1;
-    sq.reset(s);
-    if (result != SQLITE_DONE) r->result = result;
-    return 0;
-}
-
-/* What was read contradicts itself. Returns 0. */
-static int reading_corrupt(struct reading *r) {
-    if (!r->result) r->result = SQLITE_CORRUPT;
-    return 0;
-}
-
-static int reading_begin(struct reading *r, struct broker *b) {
-    *r = (struct reading){b, b->engine, SQLITE_OK};
-    for (;;) {
-        int code = engine_enter(b);
-        if (code < 0) return code;
-        pthread_mutex_lock(&r->e->read_mutex);
-        if (ATOMIC_LOAD(&r->e->attached)) break;
-        pthread_mutex_unlock(&r->e->read_mutex); /* a fork came between */
-        engine_leave(r->e);
-    }
-    reading_step(r, reading_ints(r, ST_READ_BEGIN, 0, 0, NULL));
-    return 0;
-}
-
-static int64_t reading_end(struct reading *r, int64_t result) {
-    int failed = r->result;
-    if (failed) result = error_sqlite(r->e->read_db, failed, r->e->path);
-    r->result = SQLITE_OK;
-    reading_step(r, reading_ints(r, ST_COMMIT, 0, 0, NULL));
-    pthread_mutex_unlock(&r->e->read_mutex);
-    engine_leave(r->e);
-    return result;
-}
-
-#define TOTALS 10
-
-/* What the two rows of a queue say. */
-struct counts {
-    int64_t sent, sent_bytes, shard, next_sequence, subscription, lanes;
-    int64_t removed, removed_bytes, in_flight, waiting;
-    int64_t totals[TOTALS]; /* delivered .. redriven */
-};
 
 static const char *const total_names[TOTALS] = {
     "delivered", "redelivered", "acked",   "nacked",     "rejected",
@@ -100,7 +36,7 @@ static void tail_read(struct reading *r, int64_t channel, struct counts *n) {
     n->next_sequence = newest + 1;
 }
 
-static int counts_read(struct reading *r, int64_t handle, struct counts *n) {
+int counts_read(struct reading *r, int64_t handle, struct counts *n) {
     int64_t channel = handle_channel(handle);
     if (!channel_is_possible(channel)) return 0;
     sqlite3_stmt *s = reading_ints(r, ST_CHANNEL_READ, 0, INTS(channel));
@@ -118,7 +54,8 @@ static int counts_read(struct reading *r, int64_t handle, struct counts *n) {
     n->sent = sq.column_int64(s, column++);
     n->sent_bytes = sq.column_int64(s, column++);
     n->lanes = sq.column_int64(s, column++) | LANES_NONE;
-    column += EMBQ_LANES; /* the cursors */
+    for (int lane = 0; lane < EMBQ_LANES; lane++)
+        n->cursor[lane] = sq.column_int64(s, column++);
     int64_t *after[] = {&n->removed, &n->removed_bytes, &n->in_flight, &n->waiting};
     for (int i = 0; i < 4; i++) *after[i] = sq.column_int64(s, column++);
     for (int i = 0; i < TOTALS; i++) n->totals[i] = sq.column_int64(s, column++);
@@ -130,28 +67,13 @@ static int counts_read(struct reading *r, int64_t handle, struct counts *n) {
     return counts_are_sound(n) ? 1 : reading_corrupt(r);
 }
 
-static int64_t gone(struct reading *r) {
-    return r->result ? 0
-                     : error_set(EMBQ_NOT_FOUND, "%s: the queue is gone", r->e->path);
-}
-
 long long embq_depth(embq_ref broker, long long channel) {
     struct reading r;
     struct counts n;
     int code = reading_begin(&r, broker_of(broker));
     if (code < 0) return code;
-    return reading_end(&r,
-                       counts_read(&r, channel, &n) ? n.sent - n.removed : gone(&r));
-}
-
-/* The first number of the first row; `otherwise` when there is none. */
-static int64_t reading_int(struct reading *r, enum statement which, int shard,
-                           int count, const int64_t *values, int64_t otherwise) {
-    sqlite3_stmt *s = reading_ints(r, which, shard, count, values);
-    if (!reading_step(r, s)) return otherwise;
-    otherwise = sq.column_int64(s, 0);
-    sq.reset(s);
-    return otherwise;
+    return reading_end(&r, counts_read(&r, channel, &n) ? n.sent - n.removed
+                                                        : reading_gone(&r));
 }
 
 /* Rows that wait for a time to come. Their number is what this costs. */
@@ -227,15 +149,6 @@ static void engine_stats(const struct broker *b, struct packer *p) {
     pack_text(p, sq.libversion(), strlen(sq.libversion()));
 }
 
-static int64_t answer(struct packer *p, embq_bytes *out) {
-    if (p->failed) {
-        pack_free(p);
-        return error_set(EMBQ_NO_MEMORY, "no memory for an answer");
-    }
-    *out = (embq_bytes){p->data, (long long)p->size, 1};
-    return 0;
-}
-
 int embq_stats(embq_ref broker, long long channel, embq_bytes *out) {
     struct reading r;
     struct counts n;
@@ -244,10 +157,10 @@ int embq_stats(embq_ref broker, long long channel, embq_bytes *out) {
     if (code < 0) return (int)code;
     if (!channel) engine_stats(r.broker, &p);
     else if (counts_read(&r, channel, &n)) channel_stats(&r, channel, &n, &p);
-    else code = gone(&r);
+    else code = reading_gone(&r);
     code = reading_end(&r, code);
     if (code < 0) pack_free(&p);
-    return (int)(code < 0 ? code : answer(&p, out));
+    return (int)(code < 0 ? code : reading_answer(&p, out));
 }
 
 static void redrive_pack(struct reading *r, int64_t channel, struct packer *p) {
@@ -267,7 +180,7 @@ int embq_redrive_look(embq_ref broker, long long channel, embq_bytes *out) {
     redrive_pack(&r, handle_channel(channel), &p);
     code = reading_end(&r, 0);
     if (code < 0) pack_free(&p);
-    return (int)(code < 0 ? code : answer(&p, out));
+    return (int)(code < 0 ? code : reading_answer(&p, out));
 }
 
 int embq_queues(embq_ref broker, embq_bytes *out) {
@@ -288,5 +201,5 @@ int embq_queues(embq_ref broker, embq_bytes *out) {
     pack_array_count(&p, 0, count);
     code = reading_end(&r, 0);
     if (code < 0) pack_free(&p);
-    return (int)(code < 0 ? code : answer(&p, out));
+    return (int)(code < 0 ? code : reading_answer(&p, out));
 }

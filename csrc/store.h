@@ -171,6 +171,10 @@ void public_id_write(const struct engine *e, int64_t row,
 struct delivered {
     int64_t run, token, message, receive_count;
 };
+/* Append a stepped row that begins with the columns of a message, as the array that is
+ * an embq.Message: 0, or -1 when it is damaged. */
+int message_pack_row(const struct engine *e, sqlite3_stmt *row, int64_t message,
+                     int64_t receive_count, struct slice receipt, struct packer *out);
 /* Append the row of a stepped MESSAGE_READ or MESSAGE_RANGE statement, and its receipt,
  * to the answer of a claim; a row without a body is noted as damage. */
 void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,

@@ -12,6 +12,7 @@ with embq.open("app.db") as broker:
         message.ack()
 """
 
+from embq._look import Explanation
 from embq._options import Backoff
 from embq._outgoing import Outgoing
 from embq._problem import Problem
@@ -61,6 +62,7 @@ __all__ = [
     "Corrupt",
     "DatabaseReplaced",
     "Error",
+    "Explanation",
     "Full",
     "InvalidArgument",
     "InvalidReceipt",

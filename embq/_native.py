@@ -244,6 +244,57 @@ def redrive_look(broker: int, channel: int) -> list[int]:
     return msgspec.msgpack.decode(packed, type=list[int])
 
 
+class Looked(msgspec.Struct, array_like=True, gc=False):
+    """A message that was looked at, and where it is."""
+
+    row: int
+    message: Message[Any]
+    state: int
+    due_at_ms: int
+    kind: int  # 1: a suspect
+    error: str | None
+
+
+class Facts(msgspec.Struct, array_like=True, gc=False):
+    """What else is known of one; 0 for what there is not."""
+
+    owner: int
+    deadline_ms: int
+    claimed_at_ms: int
+    behind: str | None
+    paused_until_ms: int
+    wall_ms: int
+    boot_ms: int
+
+
+def browse(broker: int, channel: int, after: int, limit: int) -> list[Looked]:
+    """Read messages in the order of their rows, those after one."""
+    _, packed = _fetch(_lib.embq_browse, broker, channel, after, limit)
+    looked: list[Looked] = _decode_looked(packed, list[Looked])
+    return looked
+
+
+def peek(broker: int, channel: int, limit: int) -> list[Looked]:
+    """Read what a claim would hand out now."""
+    _, packed = _fetch(_lib.embq_peek, broker, channel, limit)
+    looked: list[Looked] = _decode_looked(packed, list[Looked])
+    return looked
+
+
+def get(broker: int, channel: int, message: bytes) -> tuple[Looked, Facts] | None:
+    """Read one by its public id."""
+    call = _lib.embq_get
+    found, packed = _fetch(call, broker, channel, message, len(message))
+    return _decode_looked(packed, tuple[Looked, Facts]) if found else None
+
+
+def _decode_looked(packed: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.msgpack.decode(packed, type=kind)
+    except _NO_TEXT:
+        raise errors.Corrupt(_BAD_MESSAGE) from None
+
+
 def send(broker: int, channel: int, body: bytes, fields: bytes, timeout: int) -> int:
     """Store one message; return its row."""
     try:

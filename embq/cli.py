@@ -15,7 +15,7 @@ import click
 import msgspec
 
 import embq
-from embq import _cli_admin, _cli_file, _cli_redrive
+from embq import _cli_admin, _cli_file, _cli_look, _cli_redrive
 from embq.broker import Broker
 from embq.messages import Message
 from embq.queue import Queue
@@ -193,6 +193,7 @@ _cli_admin.add_to(cli, _queue)
 _cli_redrive.add_to(cli, _queue)
 cli.add_command(_cli_file.check)
 cli.add_command(_cli_file.backup)
+_cli_look.add_to(cli, _queue, lambda message, as_json: _print(message, as_json=as_json))
 
 
 def _texts(data: str | None, stream: TextIO, *, lines: bool) -> Iterator[str]:

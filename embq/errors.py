@@ -137,6 +137,7 @@ class InvalidReceipt(Error, ValueError):
 
     code = "invalid_receipt"
     number = -19
+    hint = "settle what this queue handed out: a message of receive() or messages()"
 
 
 class Busy(Error, TimeoutError):

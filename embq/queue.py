@@ -9,6 +9,7 @@ from embq import _handles, _native
 from embq._admin import Administration
 from embq._codec import CODECS, pack
 from embq._envelope import Envelope
+from embq._look import Looking
 from embq._loop import iterate
 from embq._options import Options, count
 from embq._outgoing import Outgoing
@@ -18,6 +19,7 @@ from embq._sieve import Sieve
 from embq._ticket import Sent, Ticket
 from embq._times import limit_ms, wait_ms
 from embq._view import Form, View
+from embq.errors import InvalidReceipt
 from embq.messages import Message, T
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _Claim = Callable[[int, int, int], list[Message[T]]]
 
 
-class Queue(Administration, Generic[T]):
+class Queue(Administration, Looking[T], Generic[T]):
     """A queue of a file. Made by `broker.queue(name)`; safe to share between threads.
 
     Opened with a `schema`, it sends and receives what fits that, a `T`, and nothing
@@ -374,6 +376,9 @@ class Queue(Administration, Generic[T]):
         if not messages:
             return 0
         receipts = b"".join([message._receipt for message in messages])  # noqa: SLF001
+        if len(receipts) != len(messages) * _native.RECEIPT_SIZE:
+            msg = f"queue {self.name!r}: a message that was looked at, not received"
+            raise InvalidReceipt(msg)
         for message in messages:
             message._settled = True  # noqa: SLF001
         return self._settler.ack(receipts)

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 from model import ModelBroker
 from model_file import BLOCKED, IN_FLIGHT, OUTCOMES, READY, STATES, ModelFile
 
-from embq import Backoff, errors
+import embq
+from embq import Backoff, _look, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,3 +245,18 @@ class Comparison(RuleBasedStateMachine):
                 mark = int(entry.suspect and state != IN_FLIGHT)
                 expected[entry.id] = (name, state, entry.receive_count, mark)
         assert seen == expected, f"embq_messages: {seen}, the model: {expected}"
+        self.looks_agree(messages)
+
+    def looks_agree(self, messages: list[Any]) -> None:
+        """Browsing, and looking at one, tell the states that the view does."""
+        for name in self.file.queues:
+            real = self.pair_of(HERE, name)[0]
+            if not isinstance(real, embq.Queue):
+                return  # the model has no look of its own
+            wanted = {row[2]: row[3] for row in messages if row[0] == name}
+            got = {m.id: s for s in _look.STATES for m in real.browse(state=s)}
+            assert got == wanted, f"{name}: browsed {got}, the view: {wanted}"
+            for key in list(wanted)[:1]:
+                assert real.explain(key).state == wanted[key]
+            ready = {key for key, state in wanted.items() if state == "ready"}
+            assert {m.id for m in real.peek(100)} <= ready

@@ -188,3 +188,27 @@ def test_delete(queued: Path) -> None:
     assert (deleted.returncode, deleted.stdout) == (0, "3\n")
     assert run(queued, "send", "jobs", "x").returncode == 1
     assert run(queued, "delete", "jobs", "--yes").returncode == 1
+
+
+def test_looking(queued: Path) -> None:
+    """What comes next, what there is, one of them, and where it is; all stay."""
+    assert (
+        run(queued, "peek", "jobs", "-n", "2").stdout
+        == run(queued, "browse", "jobs", "-n", "2").stdout
+    )
+    (first,) = [
+        json.loads(line)
+        for line in run(queued, "peek", "jobs", "--json").stdout.splitlines()
+    ]
+    assert run(queued, "get", "jobs", first["id"], "--json").stdout == (
+        run(queued, "peek", "jobs", "--json").stdout
+    )
+    assert run(queued, "why", first["id"]).stdout == "in jobs: ready\n"
+    assert run(queued, "why", "0" * 32).returncode == 2
+    assert run(queued, "get", "jobs", "0" * 32).returncode == 2
+    assert run(queued, "browse", "jobs", "--state", "delayed").stdout == ""
+    assert run(queued, "browse", "jobs", "--state", "odd").returncode == 1
+    with embq.open(queued) as broker:
+        assert broker.queue("jobs").depth() == 3
+        broker.queue("empty")
+    assert run(queued, "peek", "empty").returncode == 2

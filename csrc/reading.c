@@ -1,0 +1,71 @@
+/* Reads: see reading.h. */
+#include "reading.h"
+
+sqlite3_stmt *reading_ints(struct reading *r, enum statement which, int shard,
+                           int count, const int64_t *values) {
+    if (r->result != SQLITE_OK) return NULL;
+    sqlite3_stmt *s = statement_get(r->e->read_statements, which, shard, &r->result);
+    for (int i = 0; s && i < count; i++) sq.bind_int64(s, i + 1, values[i]);
+    return s;
+}
+
+int reading_step(struct reading *r, sqlite3_stmt *s) {
+    if (!s) return 0;
+    int result = sq.step(s);
+    if (result == SQLITE_ROW) return 1;
+    sq.reset(s);
+    if (result != SQLITE_DONE) r->result = result;
+    return 0;
+}
+
+int reading_corrupt(struct reading *r) {
+    if (!r->result) r->result = SQLITE_CORRUPT;
+    return 0;
+}
+
+int reading_begin(struct reading *r, struct broker *b) {
+    *r = (struct reading){b, b->engine, SQLITE_OK};
+    for (;;) {
+        int code = engine_enter(b);
+        if (code < 0) return code;
+        pthread_mutex_lock(&r->e->read_mutex);
+        if (ATOMIC_LOAD(&r->e->attached)) break;
+        pthread_mutex_unlock(&r->e->read_mutex); /* a fork came between */
+        engine_leave(r->e);
+    }
+    reading_step(r, reading_ints(r, ST_READ_BEGIN, 0, 0, NULL));
+    return 0;
+}
+
+int64_t reading_end(struct reading *r, int64_t result) {
+    int failed = r->result;
+    if (failed) result = error_sqlite(r->e->read_db, failed, r->e->path);
+    r->result = SQLITE_OK;
+    reading_step(r, reading_ints(r, ST_COMMIT, 0, 0, NULL));
+    pthread_mutex_unlock(&r->e->read_mutex);
+    engine_leave(r->e);
+    return result;
+}
+
+int64_t reading_int(struct reading *r, enum statement which, int shard, int count,
+                    const int64_t *values, int64_t otherwise) {
+    sqlite3_stmt *s = reading_ints(r, which, shard, count, values);
+    if (!reading_step(r, s)) return otherwise;
+    otherwise = sq.column_int64(s, 0);
+    sq.reset(s);
+    return otherwise;
+}
+
+int64_t reading_gone(struct reading *r) {
+    return r->result ? 0
+                     : error_set(EMBQ_NOT_FOUND, "%s: the queue is gone", r->e->path);
+}
+
+int64_t reading_answer(struct packer *p, embq_bytes *out) {
+    if (p->failed) {
+        pack_free(p);
+        return error_set(EMBQ_NO_MEMORY, "no memory for an answer");
+    }
+    *out = (embq_bytes){p->data, (long long)p->size, 1};
+    return 0;
+}
