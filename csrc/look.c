@@ -9,10 +9,13 @@
 #include <string.h>
 
 #define PAGE_BYTES ((size_t)1 << 20)
+/* New messages that a peek goes through: more would be a long read. */
+#define PEEK_ROWS 16384
 
-/* Columns of ST_LOOK after those of a message. */
+/* Columns of ST_LOOK: the last of a message, and what comes after. */
 enum {
-    COL_SENT_DUE = 11,
+    COL_EXPIRES = 10,
+    COL_SENT_DUE,
     COL_DUE,
     COL_KIND,
     COL_COUNT,
@@ -35,9 +38,9 @@ static int look_begin(struct look *l, embq_ref broker, int64_t handle, int limit
     int code = reading_begin(&l->r, broker_of(broker));
     if (code < 0) return code;
     l->wall_ms = clock_wall_ms();
-    pack_array(&l->out, 0);
     if (!counts_read(&l->r, handle, &l->n))
         return (int)reading_end(&l->r, reading_gone(&l->r));
+    pack_array(&l->out, 0);
     sqlite3_stmt *s = reading_ints(&l->r, ST_LOOK_QUEUE, 0, INTS(l->channel));
     if (reading_step(&l->r, s)) {
         l->paused_until_ms = sq.column_int64(s, 0);
@@ -125,10 +128,16 @@ static int is_behind(struct look *l, sqlite3_stmt *s) {
                        0) != 0;
 }
 
+/* Whether the next claim removes it, as its time is over. */
+static int has_perished(const struct look *l, sqlite3_stmt *s) {
+    return sq.column_type(s, COL_EXPIRES) != SQLITE_NULL &&
+           sq.column_int64(s, COL_EXPIRES) <= l->wall_ms;
+}
+
 static void row_peek(struct look *l, int64_t row) {
     sqlite3_stmt *s = rows_from(l, row - 1, row, 1);
     if (!reading_step(&l->r, s)) return;
-    row_pack(l, s);
+    if (!has_perished(l, s)) row_pack(l, s);
     sq.reset(s);
 }
 
@@ -153,10 +162,10 @@ static void new_peek(struct look *l, int lane) {
         l->n.cursor[lane] ? l->n.cursor[lane] : message_id(l->channel, lane, 0);
     int more = 0, keys = 0;
     int64_t seen[EMBQ_RUN_IDS];
-    sqlite3_stmt *s =
-        rows_from(l, from, message_id(l->channel, lane, 0) + EMBQ_SEQUENCE_MAX - 1, -1);
+    sqlite3_stmt *s = rows_from(
+        l, from, message_id(l->channel, lane, 0) + EMBQ_SEQUENCE_MAX - 1, PEEK_ROWS);
     while (!is_full(l) && (more = reading_step(&l->r, s)) > 0) {
-        int goes = !is_behind(l, s);
+        int goes = !is_behind(l, s) && !has_perished(l, s);
         int64_t key = l->ordered == ORDERED_BY_KEY ? key_hash(column_slice(s, 4)) : 0;
         for (int i = 0; key && i < keys; i++) goes &= seen[i] != key;
         if (!goes) continue;
@@ -206,7 +215,7 @@ static int64_t row_find(struct look *l, const char *id, size_t size) {
     int64_t row = (int64_t)strtoull(text + PUBLIC_ID_SIZE / 2, NULL, 16);
     public_id_write(l->r.e, row, made);
     if (!strcmp(text, made) && message_channel(row) == l->channel &&
-        reading_int(&l->r, ST_MESSAGE_SIZE, (int)l->n.shard, INTS(row), -1) >= 0)
+        reading_int(&l->r, ST_MESSAGE_UNMOVED, (int)l->n.shard, INTS(row), 0))
         return row;
     sqlite3_stmt *s = reading_ints(
         &l->r, ST_MESSAGE_BY_PUBLIC_ID, (int)l->n.shard,

@@ -148,7 +148,9 @@ class Looking(Generic[T]):
         """Return the messages that would be handed out next, in that order.
 
         It is the order of a single consumer that takes all at once; retries and new
-        messages of one priority may come mixed.
+        messages of one priority may come mixed. What a claim would first take back from
+        a lease that ended is not among them. In a queue that is ordered by key, those
+        that are not among the next 16,384 are not found.
 
         Args:
             n: How many at most, 1,024 in one call.
