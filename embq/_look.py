@@ -144,6 +144,25 @@ class Looking(Generic[T]):
     _channel: int
     _form: Form | None
 
+    def depth(self) -> int:
+        """Count the messages that are not settled: ready, delayed and in flight."""
+        return _native.depth(self._handle, self._channel)
+
+    def stats(self) -> dict[str, Any]:
+        """Return the queue's counters. O(1), whatever the queue holds.
+
+        Returns:
+            "messages" and its parts "ready", "delayed", "blocked", "in_flight";
+            "bytes"; "oldest" (the age in seconds of the oldest unsettled message, or
+            None); and totals by outcome: "sent", "sent_bytes", "delivered",
+            "redelivered", "acked", "nacked", "rejected", "expired", "dead", "dropped", "duplicates",
+            "redriven".
+        """
+        stats = _native.stats(self._handle, self._channel)
+        oldest_ms = stats.pop("oldest_ms", None)
+        stats["oldest"] = None if oldest_ms is None else oldest_ms / 1000
+        return stats
+
     def peek(self, n: int = 1) -> list[Message[T]]:
         """Return the messages that would be handed out next, in that order.
 

@@ -1,8 +1,12 @@
 """`Upkeep`: what is done with a file as a whole; part of `Broker`."""
 
+from datetime import timedelta
+from typing import Any
+
 from embq import _native
 from embq._file import File, Path, absolute
 from embq._problem import Problem
+from embq.errors import Error
 
 _FOR_EVER_S = 1e6
 
@@ -11,6 +15,46 @@ class Upkeep:
     """The verbs of `Broker` that are about no queue."""
 
     _file: File
+
+    def flush(self, timeout: float | timedelta | None = None) -> None:
+        """Wait until all that this broker staged is stored.
+
+        Args:
+            timeout: Seconds. Default: the broker's `busy_timeout`.
+
+        Raises:
+            Busy: Not all was stored in time.
+            Error: The first failure of a `send_nowait` or `ack_nowait` that nobody
+                awaited.
+        """
+        handle = self._file.open()
+        wait = self._file.wait_ms(timeout)
+        try:
+            _native.flush(handle.ref, wait)
+        except Error as failure:
+            self._file.log(failure)
+            raise
+
+    def ping(self, timeout: float | timedelta | None = None) -> None:
+        """Go the whole way of a write, without writing: is the file there and lockable?
+
+        Args:
+            timeout: Seconds. Default: the broker's `busy_timeout`.
+
+        Raises:
+            Error: It is not; the class says why.
+        """
+        wait = self._file.wait_ms(timeout)
+        _native.ping(self._file.open().ref, wait)
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters of this process's engine for the file.
+
+        Returns:
+            "groups" (commits), "operations", "syncs", "checkpoints", "wal_bytes",
+            "unawaited_failures" and "sqlite_version".
+        """
+        return _native.stats(self._file.open().ref, 0)
 
     def check(self, *, quick: bool = False) -> list[Problem]:
         """Look for what is wrong with the file; nothing is changed or repaired.

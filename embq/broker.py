@@ -316,46 +316,6 @@ class Broker(Upkeep):
 
     # ---- the file ----
 
-    def flush(self, timeout: float | timedelta | None = None) -> None:
-        """Wait until all that this broker staged is stored.
-
-        Args:
-            timeout: Seconds. Default: the broker's `busy_timeout`.
-
-        Raises:
-            Busy: Not all was stored in time.
-            Error: The first failure of a `send_nowait` or `ack_nowait` that nobody
-                awaited.
-        """
-        handle = self._file.open()
-        wait = self._file.wait_ms(timeout)
-        try:
-            _native.flush(handle.ref, wait)
-        except Error as failure:
-            self._file.log(failure)
-            raise
-
-    def ping(self, timeout: float | timedelta | None = None) -> None:
-        """Go the whole way of a write, without writing: is the file there and lockable?
-
-        Args:
-            timeout: Seconds. Default: the broker's `busy_timeout`.
-
-        Raises:
-            Error: It is not; the class says why.
-        """
-        wait = self._file.wait_ms(timeout)
-        _native.ping(self._file.open().ref, wait)
-
-    def stats(self) -> dict[str, Any]:
-        """Return the counters of this process's engine for the file.
-
-        Returns:
-            "groups" (commits), "operations", "syncs", "checkpoints", "wal_bytes",
-            "unawaited_failures" and "sqlite_version".
-        """
-        return _native.stats(self._file.open().ref, 0)
-
     def close(self) -> None:
         """Store what is staged, and close. Waiting calls end with `Closed`.
 

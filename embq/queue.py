@@ -382,23 +382,3 @@ class Queue(Administration, Looking[T], Generic[T]):
         for message in messages:
             message._settled = True  # noqa: SLF001
         return self._settler.ack(receipts)
-
-    # ---- looking ----
-
-    def depth(self) -> int:
-        """Count the messages that are not settled: ready, delayed and in flight."""
-        return _native.depth(self._handle, self._channel)
-
-    def stats(self) -> dict[str, Any]:
-        """Return the queue's counters. O(1), whatever the queue holds.
-
-        Returns:
-            "messages" and its parts "ready", "delayed", "in_flight"; "bytes"; "oldest"
-            (the age in seconds of the oldest unsettled message, or None); and totals by
-            outcome: "sent", "sent_bytes", "delivered", "redelivered", "acked",
-            "nacked", "rejected", "expired", "dead".
-        """
-        stats = _native.stats(self._handle, self._channel)
-        oldest_ms = stats.pop("oldest_ms", None)
-        stats["oldest"] = None if oldest_ms is None else oldest_ms / 1000
-        return stats
