@@ -155,8 +155,8 @@ class Looking(Generic[T]):
             "messages" and its parts "ready", "delayed", "blocked", "in_flight";
             "bytes"; "oldest" (the age in seconds of the oldest unsettled message, or
             None); and totals by outcome: "sent", "sent_bytes", "delivered",
-            "redelivered", "acked", "nacked", "rejected", "expired", "dead", "dropped", "duplicates",
-            "redriven".
+            "redelivered", "acked", "nacked", "rejected", "expired", "dead", "dropped",
+            "duplicates", "redriven".
         """
         stats = _native.stats(self._handle, self._channel)
         oldest_ms = stats.pop("oldest_ms", None)
