@@ -253,10 +253,14 @@ class Comparison(RuleBasedStateMachine):
             real = self.pair_of(HERE, name)[0]
             if not isinstance(real, embq.Queue):
                 return  # the model has no look of its own
-            wanted = {row[2]: row[3] for row in messages if row[0] == name}
+            wanted = {}
+            for _, _, key, state, due_ms, *_ in (m for m in messages if m[0] == name):
+                late = (due_ms or 0) > self.clock.wall_ms  # the view has SQLite's clock
+                timed = state in (READY, "delayed")
+                wanted[key] = ("delayed" if late else READY) if timed else state
             got = {m.id: s for s in _look.STATES for m in real.browse(state=s)}
             assert got == wanted, f"{name}: browsed {got}, the view: {wanted}"
             for key in list(wanted)[:1]:
                 assert real.explain(key).state == wanted[key]
-            ready = {key for key, state in wanted.items() if state == "ready"}
+            ready = {key for key, state in wanted.items() if state == READY}
             assert {m.id for m in real.peek(100)} <= ready
