@@ -10,6 +10,12 @@
 #define PURGE_STEP 1024 /* as one range */
 #define PURGE_ROWS 256  /* one by one */
 
+/* What was asked for stays done after a power cut, at "full": it is confirmed once it
+ * is synced. */
+static void op_sync(struct op *op) {
+    op->full = op->broker->full != 0;
+}
+
 /* ---- options ---- */
 
 static int is_expected(const struct channel *c, struct slice expected) {
@@ -44,6 +50,7 @@ int64_t admin_configure(struct engine *e, struct op *op) {
     free(c->options.dead_letter);
     c->options = o;
     channel_offer(e, c);
+    op_sync(op);
     return 1;
 }
 
@@ -53,6 +60,7 @@ int64_t admin_pause(struct engine *e, struct op *op) {
     if (!c) return code;
     c->paused_until_ms = op->delay_ms;
     channel_offer(e, c);
+    op_sync(op);
     return statement_do(e, ST_CHANNEL_PAUSE, 0, INTS(c->id, op->delay_ms));
 }
 
@@ -122,6 +130,7 @@ int64_t admin_purge(struct engine *e, struct op *op) {
     op->total += count;
     op->again = count > 0;
     e->stepping |= op->again;
+    if (!op->again) op_sync(op);
     /* The time limit is one for the write lock, which this step had. */
     ATOMIC_STORE(&op->deadline_us,
                  clock_real_us() + (int64_t)op->broker->busy_timeout_ms * 1000);
@@ -170,5 +179,6 @@ int64_t admin_cancel(struct engine *e, struct op *op) {
     if (found == 0) found = timer_untaken(e, c, &d);
     if (found < 0) return -1;
     if (found == 0 || d.owner) return 0;
+    op_sync(op);
     return delivery_drop(e, c, &d) < 0 ? -1 : 1;
 }

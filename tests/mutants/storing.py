@@ -21,6 +21,12 @@ RESULT = "            op_outcome(op, result);\n"
 
 MUTANTS = [
     mutant(
+        "What an administrator asked for is confirmed before the fsync",
+        "1, CASE 20",
+        "test_confirming.py::test_what_is_synced_before_it_returns",
+        ("csrc/admin.c", "    op->full = op->broker->full != 0;", "    (void)op;"),
+    ),
+    mutant(
         "A send is confirmed before its commit",
         "1",
         "test_confirming.py::test_a_failed_commit_confirms_nothing[send]",

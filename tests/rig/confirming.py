@@ -24,6 +24,9 @@ def calls_of(broker: embq.Broker) -> dict[str, Callable[[], object]]:
     taken.send_many(list(range(COUNT_OF_VERBS)))
     held = taken.receive_many(2)
     broker.queue("loop").send_many([1, 2])
+    admin = broker.queue("admin")
+    admin.send_many([1, 2])
+    broker.queue("gone").send(1)
     loop = broker.queue("loop").messages(prefetch=1, auto_ack=True)
     return {
         "send": lambda: queue.send(1),
@@ -35,6 +38,11 @@ def calls_of(broker: embq.Broker) -> dict[str, Callable[[], object]]:
         "receive": taken.receive,
         "ack": held[0].ack,
         "nack": held[1].nack,
+        "cancel": lambda: admin.cancel(admin.peek()[0].id),
+        "purge": admin.purge,
+        "pause": admin.pause,
+        "configure": lambda: admin.configure(ttl=5),
+        "delete": lambda: broker.delete("gone"),
     }
 
 
