@@ -51,7 +51,7 @@ MUTANTS = [
         (
             "csrc/channel.c",
             "    if (id > ATOMIC_LOAD(&e->channels_certain)) op->full = 1;\n",
-            "",
+            "    op->full = 0;\n",
         ),
     ),
     mutant(

@@ -21,8 +21,8 @@ MUTANTS = [
         f"{DEAD}::test_hops_count_the_deaths[core]",
         (
             "csrc/statement.c",
-            "coalesce(json_array_length(history), 0) + 1)),",
-            "1)),",
+            "coalesce(json_array_length(history), 0) + 1)) end,",
+            "1)) end,",
         ),
     ),
     mutant(
@@ -253,8 +253,8 @@ MUTANTS = [
         f"{SUSPECTS}::test_one_suspect_at_a_time_in_a_process[core]",
         (
             CLAIM,
-            "    return k->e->suspect.token && k->now_ms < k->e->suspect.deadline_ms;",
-            "    return k->now_ms < 0;",
+            "    if (!s->token || k->now_ms >= s->deadline_ms) return 0;",
+            "    if (!s->token || k->now_ms > 0) return 0;",
         ),
     ),
     mutant(

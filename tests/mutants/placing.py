@@ -300,8 +300,8 @@ MUTANTS = [
         f"{SWEEP}[bury_by_key]",
         (
             DELIVERY,
-            "    c->sub.dead++;\n    return delivery_delete(e, c, d);",
-            "    c->sub.dead++;\n    d->key = 0;\n    return delivery_delete(e, c, d);",
+            "message_move(e, c, d->message, to, b);",
+            "message_move(e, c, d->message, to, b);\n    d->key = 0;",
         ),
     ),
 ]

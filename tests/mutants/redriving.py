@@ -79,8 +79,8 @@ MUTANTS = [
         f"{CONTRACT}::test_cancel_what_came_back[core]",
         (
             ADMIN,
-            "INTS(row), -1) >= 0) return row;",
-            "INTS(row), -1) >= -1) return row;",
+            "INTS(row), 0)) return row;",
+            "INTS(row), 0) + 1) return row;",
         ),
     ),
     mutant(
