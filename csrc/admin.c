@@ -16,6 +16,15 @@ static void op_sync(struct op *op) {
     op->full = op->broker->full != 0;
 }
 
+void op_stepped(struct engine *e, struct op *op, int more) {
+    op->again = more != 0;
+    e->stepping |= more != 0;
+    op->full = op->broker->full && !more;
+    /* The time limit is one for the write lock, which this step had. */
+    ATOMIC_STORE(&op->deadline_us,
+                 clock_real_us() + (int64_t)op->broker->busy_timeout_ms * 1000);
+}
+
 /* ---- options ---- */
 
 static int is_expected(const struct channel *c, struct slice expected) {
@@ -128,25 +137,16 @@ int64_t admin_purge(struct engine *e, struct op *op) {
     int count = messages_purge(e, c, op->below);
     if (count < 0) return storage_corrupt(e);
     op->total += count;
-    op->again = count > 0;
-    e->stepping |= op->again;
-    if (!op->again) op_sync(op);
-    /* The time limit is one for the write lock, which this step had. */
-    ATOMIC_STORE(&op->deadline_us,
-                 clock_real_us() + (int64_t)op->broker->busy_timeout_ms * 1000);
+    op_stepped(e, op, count > 0);
     return op->total;
 }
 
 /* The row of a message by its public id: 0 when the queue has none, -1. Unless it moved
  * here, its row stands in its id. */
 static int64_t row_of_id(struct engine *e, const struct channel *c, struct slice id) {
-    char text[PUBLIC_ID_SIZE + 1], made[PUBLIC_ID_SIZE + 1];
     if (id.size != PUBLIC_ID_SIZE) return 0;
-    memcpy(text, id.data, id.size);
-    text[id.size] = 0;
-    int64_t row = (int64_t)strtoull(text + PUBLIC_ID_SIZE / 2, NULL, 16);
-    public_id_write(e, row, made);
-    if (!strcmp(text, made) && channel_has_given_out(c, row)) {
+    int64_t row = public_id_place(e, id);
+    if (channel_has_given_out(c, row)) {
         if (statement_int(e, ST_MESSAGE_UNMOVED, c->shard, INTS(row), 0)) return row;
         if (e->storage_error) return -1;
     } /* else it may have left, and come back as another row; what moved to this row has

@@ -13,6 +13,7 @@
  * generation it is, so that one of the old queue never means the new one. Sequences go
  * on, so no message gets the id of another.
  */
+#include "reading.h"
 #include "store.h"
 
 #include <stdlib.h>
@@ -152,27 +153,16 @@ int64_t delete_run(struct engine *e, struct op *op) {
     if (e->storage_error) return -1;
     int more = c ? delete_step(e, op, c) : 0;
     if (more < 0 || (c && !more && channel_free(e, c) < 0)) return -1;
-    op->again = more > 0;
-    e->stepping |= op->again;
-    op->full = op->broker->full && !more; /* confirmed once the last step is synced */
+    op_stepped(e, op, more);
     ATOMIC_STORE(&e->deleting_us, clock_real_us());
-    /* The time limit is one for the write lock, which this step had. */
-    ATOMIC_STORE(&op->deadline_us,
-                 clock_real_us() + (int64_t)op->broker->busy_timeout_ms * 1000);
     return code;
 }
 
 /* ---- what was left ---- */
 
 void deletes_look(struct engine *e) {
-    int64_t handle = 0;
-    int result;
     if (clock_real_us() - ATOMIC_LOAD(&e->deleting_us) < QUIET_US) return;
-    pthread_mutex_lock(&e->read_mutex);
-    sqlite3_stmt *s = statement_get(e->read_statements, ST_CHANNEL_GONE, 0, &result);
-    if (s && sq.step(s) == SQLITE_ROW) handle = sq.column_int64(s, 0);
-    if (s) sq.reset(s);
-    pthread_mutex_unlock(&e->read_mutex);
+    int64_t handle = keeper_glance(e, ST_CHANNEL_GONE, 0, NULL);
     if (!handle) return;
     ATOMIC_STORE(&e->deleting_us, clock_real_us());
     keeper_stage(e, OP_DELETE, handle);

@@ -5,9 +5,6 @@
 #include "reading.h"
 #include "store.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #define PAGE_BYTES ((size_t)1 << 20)
 /* New messages that a peek goes through: more would be a long read. */
 #define PEEK_ROWS 16384
@@ -51,11 +48,8 @@ static int look_begin(struct look *l, embq_ref broker, int64_t handle, int limit
 }
 
 static int look_end(struct look *l, embq_bytes *out) {
-    int64_t code = reading_end(&l->r, 0);
     pack_array_count(&l->out, 0, (uint32_t)l->count);
-    if (code == 0) code = reading_answer(&l->out, out);
-    else pack_free(&l->out);
-    return (int)(code < 0 ? code : l->count);
+    return (int)reading_answer(&l->r, l->count, &l->out, out);
 }
 
 static int is_full(const struct look *l) {
@@ -124,7 +118,7 @@ int embq_browse(embq_ref broker, long long channel, long long after, int limit,
 static int is_behind(struct look *l, sqlite3_stmt *s) {
     struct slice key = column_slice(s, 4);
     if (l->ordered != ORDERED_BY_KEY || !key.data) return 0;
-    return reading_int(&l->r, ST_LOOK_KEY, 0, INTS(l->n.subscription, key_hash(key)),
+    return reading_int(&l->r, ST_KEY_HOLDER, 0, INTS(l->n.subscription, key_hash(key)),
                        0) != 0;
 }
 
@@ -207,20 +201,16 @@ int embq_peek(embq_ref broker, long long channel, int limit, embq_bytes *out) {
 
 /* The row of a message by its public id: 0 when the queue has none. Unless it moved
  * here, its row stands in its id; else all of the queue are gone through. */
-static int64_t row_find(struct look *l, const char *id, size_t size) {
-    char text[PUBLIC_ID_SIZE + 1], made[PUBLIC_ID_SIZE + 1];
-    if (size != PUBLIC_ID_SIZE) return 0;
-    memcpy(text, id, size);
-    text[size] = 0;
-    int64_t row = (int64_t)strtoull(text + PUBLIC_ID_SIZE / 2, NULL, 16);
-    public_id_write(l->r.e, row, made);
-    if (!strcmp(text, made) && message_channel(row) == l->channel &&
+static int64_t row_find(struct look *l, struct slice id) {
+    if (id.size != PUBLIC_ID_SIZE) return 0;
+    int64_t row = public_id_place(l->r.e, id);
+    if (row && message_channel(row) == l->channel &&
         reading_int(&l->r, ST_MESSAGE_UNMOVED, (int)l->n.shard, INTS(row), 0))
         return row;
     sqlite3_stmt *s = reading_ints(
         &l->r, ST_MESSAGE_BY_PUBLIC_ID, (int)l->n.shard,
         INTS(message_id(l->channel, 0, 0), message_id(l->channel + 1, 0, 0) - 1));
-    if (s) bind_slice(s, 3, (struct slice){text, size});
+    if (s) bind_slice(s, 3, id);
     if (!reading_step(&l->r, s)) return 0;
     row = sq.column_int64(s, 0);
     sq.reset(s);
@@ -257,11 +247,7 @@ static void id_pack(struct look *l, int64_t row) {
         pack_nil(&l->out);
         return;
     }
-    struct slice id = column_slice(s, 5);
-    if (!id.data) {
-        public_id_write(l->r.e, row, made);
-        id = (struct slice){made, PUBLIC_ID_SIZE};
-    }
+    struct slice id = public_id_of(l->r.e, s, row, made);
     pack_text(&l->out, id.data, id.size);
     sq.reset(s);
 }
@@ -270,7 +256,7 @@ static void facts_pack(struct look *l, int64_t row, struct holder h, int64_t key
     int64_t first = 0;
     if (h.owner) h.owner = reading_int(&l->r, ST_LOOK_OWNER, 0, INTS(h.owner), 0);
     if (key)
-        first = reading_int(&l->r, ST_LOOK_KEY, 0, INTS(l->n.subscription, key), 0);
+        first = reading_int(&l->r, ST_KEY_HOLDER, 0, INTS(l->n.subscription, key), 0);
     pack_array(&l->out, 7);
     pack_int(&l->out, h.owner);
     pack_int(&l->out, h.deadline_ms);
@@ -286,7 +272,7 @@ int embq_get(embq_ref broker, long long channel, const char *id, size_t id_size,
     struct look l;
     int code = look_begin(&l, broker, channel, 1);
     if (code < 0) return code;
-    int64_t row = row_find(&l, id, id_size), key = 0;
+    int64_t row = row_find(&l, (struct slice){id, id_size}), key = 0;
     sqlite3_stmt *s = row ? rows_from(&l, row - 1, row, 1) : NULL;
     if (reading_step(&l.r, s)) {
         struct holder h = {sq.column_int64(s, COL_OWNER),

@@ -1,6 +1,7 @@
 /* Messages: handing over, removing, burying. See store.h, and send.c for storing. */
 #include "store.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -23,14 +24,27 @@ void public_id_write(const struct engine *e, int64_t row,
              (unsigned long long)row);
 }
 
+struct slice public_id_of(const struct engine *e, sqlite3_stmt *row, int64_t message,
+                          char made[PUBLIC_ID_SIZE + 1]) {
+    struct slice id = column_slice(row, COL_PUBLIC_ID);
+    if (id.data) return id;
+    public_id_write(e, message, made);
+    return (struct slice){made, PUBLIC_ID_SIZE};
+}
+
+int64_t public_id_place(const struct engine *e, struct slice id) {
+    char text[PUBLIC_ID_SIZE + 1], made[PUBLIC_ID_SIZE + 1];
+    memcpy(text, id.data, PUBLIC_ID_SIZE);
+    text[PUBLIC_ID_SIZE] = 0;
+    int64_t row = (int64_t)strtoull(text + PUBLIC_ID_SIZE / 2, NULL, 16);
+    public_id_write(e, row, made);
+    return strcmp(text, made) ? 0 : row;
+}
+
 int message_pack_row(const struct engine *e, sqlite3_stmt *row, int64_t message,
                      int64_t receive_count, struct slice receipt, struct packer *out) {
     char made[PUBLIC_ID_SIZE + 1];
-    struct slice id = column_slice(row, COL_PUBLIC_ID);
-    if (!id.data) {
-        public_id_write(e, message, made);
-        id = (struct slice){made, PUBLIC_ID_SIZE};
-    }
+    struct slice id = public_id_of(e, row, message, made);
     pack_array(out, 12);
     pack_text(out, id.data, id.size);
     pack_int(out, sq.column_int64(row, COL_SENT_AT));

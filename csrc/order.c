@@ -19,7 +19,7 @@ int64_t key_hash(struct slice key) {
 }
 
 int key_is_taken(struct engine *e, const struct channel *c, int64_t key) {
-    int64_t taken = statement_int(e, ST_KEY_TAKEN, 0, INTS(c->sub.id, key), 0);
+    int64_t taken = statement_int(e, ST_KEY_HOLDER, 0, INTS(c->sub.id, key), 0);
     return e->storage_error ? -1 : taken != 0;
 }
 

@@ -61,11 +61,21 @@ int64_t reading_gone(struct reading *r) {
                      : error_set(EMBQ_NOT_FOUND, "%s: the queue is gone", r->e->path);
 }
 
-int64_t reading_answer(struct packer *p, embq_bytes *out) {
-    if (p->failed) {
-        pack_free(p);
-        return error_set(EMBQ_NO_MEMORY, "no memory for an answer");
-    }
-    *out = (embq_bytes){p->data, (long long)p->size, 1};
-    return 0;
+int64_t reading_answer(struct reading *r, int64_t result, struct packer *p,
+                       embq_bytes *out) {
+    result = reading_end(r, result);
+    if (result >= 0 && p->failed)
+        result = error_set(EMBQ_NO_MEMORY, "no memory for an answer");
+    if (result < 0) pack_free(p);
+    else *out = (embq_bytes){p->data, (long long)p->size, 1};
+    return result;
+}
+
+int64_t keeper_glance(struct engine *e, enum statement which, int count,
+                      const int64_t *values) {
+    struct reading r = {NULL, e, SQLITE_OK};
+    pthread_mutex_lock(&e->read_mutex);
+    int64_t found = reading_int(&r, which, 0, count, values, 0);
+    pthread_mutex_unlock(&e->read_mutex);
+    return found;
 }

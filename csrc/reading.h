@@ -27,8 +27,13 @@ int64_t reading_int(struct reading *r, enum statement which, int shard, int coun
 int reading_corrupt(struct reading *r);
 /* The code of a queue that is not there. */
 int64_t reading_gone(struct reading *r);
-/* Hand over what was packed: 0, or a code. */
-int64_t reading_answer(struct packer *p, embq_bytes *out);
+/* reading_end, and hand over what was packed meanwhile: `result`, or a code. */
+int64_t reading_answer(struct reading *r, int64_t result, struct packer *p,
+                       embq_bytes *out);
+/* For the keeper, which is no call of anybody's: the first number of the first row, 0
+ * when there is none or it cannot be read now. */
+int64_t keeper_glance(struct engine *e, enum statement which, int count,
+                      const int64_t *values);
 
 /* ---- stats.c ---- */
 

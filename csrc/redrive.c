@@ -7,6 +7,7 @@
  * It goes once through the rows that were there when it began, lane by lane in the
  * order of sending. What is in flight then, and what the task does not want, stays.
  */
+#include "reading.h"
 #include "store.h"
 
 #include <stdlib.h>
@@ -260,15 +261,6 @@ int64_t redrive_step(struct engine *e) {
 }
 
 void redrives_look(struct engine *e) {
-    int result, due = 0;
-    pthread_mutex_lock(&e->read_mutex);
-    sqlite3_stmt *s = statement_get(e->read_statements, ST_REDRIVE_NEXT, 0, &result);
-    if (s) {
-        sq.bind_int64(s, 1, e->slot);
-        sq.bind_int64(s, 2, clock_wall_ms());
-        due = sq.step(s) == SQLITE_ROW;
-        sq.reset(s);
-    }
-    pthread_mutex_unlock(&e->read_mutex);
+    int64_t due = keeper_glance(e, ST_REDRIVE_NEXT, INTS(e->slot, clock_wall_ms()));
     if (due) keeper_stage(e, OP_REDRIVE_STEP, 0);
 }

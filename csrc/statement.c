@@ -265,9 +265,6 @@ static const char *const texts[STATEMENTS] = {
     [ST_LOOK_OWNER] = "select pid\n"
                       "from embq_owner\n"
                       "where slot = ?1",
-    [ST_LOOK_KEY] = "select message\n"
-                    "from embq_key\n"
-                    "where subscription = ?1 and key_hash = ?2",
     [ST_RUN_INSERT] = "insert into embq_state(" RUN_COLUMNS ")\n"
                       "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     [ST_RUN_READ] = "select " RUN_COLUMNS "\n"
@@ -377,9 +374,9 @@ static const char *const texts[STATEMENTS] = {
                          "  and +owner is null\n"
                          "order by message\n"
                          "limit 1",
-    [ST_KEY_TAKEN] = "select 1\n"
-                     "from embq_key\n"
-                     "where subscription = ?1 and key_hash = ?2",
+    [ST_KEY_HOLDER] = "select message\n"
+                      "from embq_key\n"
+                      "where subscription = ?1 and key_hash = ?2",
     [ST_KEY_TAKE] = "insert into embq_key(subscription, key_hash, message)\n"
                     "values (?1, ?2, ?3)\n"
                     "on conflict do nothing",

@@ -158,9 +158,7 @@ int embq_stats(embq_ref broker, long long channel, embq_bytes *out) {
     if (!channel) engine_stats(r.broker, &p);
     else if (counts_read(&r, channel, &n)) channel_stats(&r, channel, &n, &p);
     else code = reading_gone(&r);
-    code = reading_end(&r, code);
-    if (code < 0) pack_free(&p);
-    return (int)(code < 0 ? code : reading_answer(&p, out));
+    return (int)reading_answer(&r, code, &p, out);
 }
 
 static void redrive_pack(struct reading *r, int64_t channel, struct packer *p) {
@@ -178,9 +176,7 @@ int embq_redrive_look(embq_ref broker, long long channel, embq_bytes *out) {
     int64_t code = reading_begin(&r, broker_of(broker));
     if (code < 0) return (int)code;
     redrive_pack(&r, handle_channel(channel), &p);
-    code = reading_end(&r, 0);
-    if (code < 0) pack_free(&p);
-    return (int)(code < 0 ? code : reading_answer(&p, out));
+    return (int)reading_answer(&r, 0, &p, out);
 }
 
 int embq_queues(embq_ref broker, embq_bytes *out) {
@@ -199,7 +195,5 @@ int embq_queues(embq_ref broker, embq_bytes *out) {
         count++;
     }
     pack_array_count(&p, 0, count);
-    code = reading_end(&r, 0);
-    if (code < 0) pack_free(&p);
-    return (int)(code < 0 ? code : reading_answer(&p, out));
+    return (int)reading_answer(&r, 0, &p, out);
 }

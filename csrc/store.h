@@ -167,6 +167,12 @@ int message_validate(const struct op *op, int64_t max_body);
 /* The public id of a message that never moved. */
 void public_id_write(const struct engine *e, int64_t row,
                      char made[PUBLIC_ID_SIZE + 1]);
+/* That of a stepped row that begins with the columns of a message; `made` is room. */
+struct slice public_id_of(const struct engine *e, sqlite3_stmt *row, int64_t message,
+                          char made[PUBLIC_ID_SIZE + 1]);
+/* The row that stands in an id of PUBLIC_ID_SIZE, where its message is unless it moved;
+ * 0: none does. */
+int64_t public_id_place(const struct engine *e, struct slice id);
 
 struct delivered {
     int64_t run, token, message, receive_count;
@@ -356,6 +362,9 @@ int key_release(struct engine *e, struct channel *c, int64_t key);
 /* OP_CONFIGURE: 1, or 0 when the options are not those that the caller expects. */
 int64_t admin_configure(struct engine *e, struct op *op);
 int64_t admin_pause(struct engine *e, struct op *op);
+/* A step of something long was made, so that nobody waits long; there is more to do, or
+ * at full it is confirmed once it is synced. */
+void op_stepped(struct engine *e, struct op *op, int more);
 /* OP_PURGE: a step; how many were removed so far. */
 int64_t admin_purge(struct engine *e, struct op *op);
 /* Remove what nobody holds, of what was sent before: a step; how many, or -1. */

@@ -2,23 +2,25 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from embq._cli_admin import Opener
 from embq.broker import Broker
 from embq.errors import NotFound
 from embq.messages import Message
-from embq.queue import Queue
 
-_NOTHING_THERE = 2
+NOTHING_THERE = 2  # what the command exits with
 
-Opener = Callable[[Broker, str], Queue[Any]]
+F = TypeVar("F")
 
 
-def _leave_without(found: object) -> None:
+def _or_leave(found: F | None) -> F:
+    """Give it back, or leave when there is nothing."""
     if not found:
-        sys.exit(_NOTHING_THERE)
+        sys.exit(NOTHING_THERE)
+    return found
 
 
 def add_to(
@@ -45,10 +47,8 @@ def add_to(
 
         Exits with 2 when there is none.
         """
-        found = open_queue(broker, queue).peek(count)
-        for message in found:
+        for message in _or_leave(open_queue(broker, queue).peek(count)):
             show(message, as_json)
-        _leave_without(found)
 
     @cli.command()
     @click.argument("queue")
@@ -80,9 +80,7 @@ def add_to(
     @click.pass_obj
     def get(broker: Broker, queue: str, id: str, *, as_json: bool) -> None:  # noqa: A002
         """Print the message ID of QUEUE; it stays there. Exits with 2 without it."""
-        found = list(filter(None, [open_queue(broker, queue).get(id)]))
-        _leave_without(found)
-        show(found[0], as_json)
+        show(_or_leave(open_queue(broker, queue).get(id)), as_json)
 
     @cli.command()
     @click.argument("id")
@@ -99,4 +97,4 @@ def add_to(
             except NotFound:
                 continue
             return
-        _leave_without(None)
+        _or_leave(None)

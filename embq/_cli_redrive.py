@@ -1,14 +1,9 @@
 """The subcommand of `embq` that moves dead letters back."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
+from embq._cli_admin import Opener
 from embq.broker import Broker
-from embq.queue import Queue
-
-Opener = Callable[[Broker, str], Queue[Any]]
 
 
 def add_to(cli: click.Group, open_queue: Opener) -> None:

@@ -20,8 +20,6 @@ from embq.broker import Broker
 from embq.messages import Message
 from embq.queue import Queue
 
-NOTHING_THERE = 2
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
@@ -128,7 +126,7 @@ def receive(
             _print(message, as_json=as_json)
         found += 1
     if not found:
-        sys.exit(NOTHING_THERE)
+        sys.exit(_cli_look.NOTHING_THERE)
 
 
 @cli.command()

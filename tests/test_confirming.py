@@ -82,3 +82,12 @@ def test_a_refused_send_leaves_nothing_behind(stage: Stage, path: Path) -> None:
     assert [message.data for message in taken] == confirmed
     rows = [int(message.id[16:], 16) for message in taken]
     assert rows == list(range(rows[0], rows[0] + len(rows)))
+
+
+def test_a_purge_in_steps_is_whole(path: Path) -> None:
+    """At "full" it is confirmed once the last of its steps is synced, not the first."""
+    with embq.open(path, durability="full") as broker:
+        queue = broker.queue("q")
+        queue.send_many([None] * 3000)
+        assert queue.purge() == 3000
+        assert queue.depth() == 0

@@ -33,7 +33,7 @@ MUTANTS = [
         "A delete ends after its first step",
         "2",
         f"{BESIDE}::test_killed_at_every_call[prepare-normal]",
-        (DELETE, "    op->again = more > 0;", "    op->again = 0;"),
+        (DELETE, "op_stepped(e, op, more);", "op_stepped(e, op, 0);"),
         ("csrc/keeper.c", "    deletes_look(e);\n", ""),
     ),
     mutant(

@@ -225,7 +225,7 @@ MUTANTS = [
         "A purge ends after its first step",
         "2",
         f"{ADMINS}::test_purge_of_many[core]",
-        (ADMIN, "    op->again = count > 0;", "    op->again = 0;"),
+        (ADMIN, "op_stepped(e, op, count > 0);", "op_stepped(e, op, 0);"),
     ),
     mutant(
         "A purge takes the bytes for still there",

@@ -27,6 +27,12 @@ MUTANTS = [
         ("csrc/admin.c", "    op->full = op->broker->full != 0;", "    (void)op;"),
     ),
     mutant(
+        "At full a purge is confirmed after its first step",
+        "2",
+        "test_confirming.py::test_a_purge_in_steps_is_whole",
+        ("csrc/admin.c", "op->broker->full && !more;", "op->broker->full;"),
+    ),
+    mutant(
         "A send is confirmed before its commit",
         "1",
         "test_confirming.py::test_a_failed_commit_confirms_nothing[send]",
