@@ -7,14 +7,17 @@ child.py work PATH                begins at a line on stdin; how many, and when 
 child.py drain PATH               messages() with ack_nowait until nothing is left
 child.py turn PATH                send, receive, ack now and then, until a line on stdin
 child.py first PATH               how many seconds until a first message was sent
+child.py many PATH COUNT          KiB of memory of each of COUNT new queues in use
 """
 
 import json
 import logging
 import os
+import resource
 import sys
 import threading
 import time
+from pathlib import Path
 
 import embq
 
@@ -98,6 +101,24 @@ def first(queue):
     print(took, flush=True)
 
 
+def many(_, count):
+    with embq.open(sys.argv[2], durability="normal") as broker:
+        before = resident_kib()
+        queues = [broker.queue(f"q{n}", codec="raw") for n in range(int(count))]
+        for queue in queues:
+            queue.send(BODY)
+            queue.receive().ack()
+        grown = resident_kib() - before
+    ready()
+    sys.stdin.readline()
+    print(grown / int(count), flush=True)
+
+
+def resident_kib():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1024
+
+
 ROLES = {
     "receive": receive,
     "pipe": pipe,
@@ -106,10 +127,11 @@ ROLES = {
     "drain": drain,
     "turn": turn,
     "first": first,
+    "many": many,
 }
 
 
-NORMAL = ("receive", "pipe", "work", "turn", "first")
+NORMAL = ("receive", "pipe", "work", "turn", "first", "many")
 
 
 def main():

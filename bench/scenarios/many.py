@@ -1,8 +1,6 @@
 """Many queues in one file: what each one costs, and whether there is a cliff."""
 
 import random
-import resource
-from pathlib import Path
 from time import perf_counter
 
 import embq
@@ -10,7 +8,6 @@ from scenarios.measure import BODY, compare, plain, start_child
 
 FEW, MANY = 10, 10_000
 TURNS = 2_000
-PAGE_KIB = resource.getpagesize() / 1024
 
 
 def queues(run):
@@ -19,12 +16,11 @@ def queues(run):
     samples = {kind: {FEW: [], MANY: []} for kind in kinds}
     memory = []
     for _ in range(run.rounds):
+        memory.append(_memory(run))
         for count in (FEW, MANY):
             found = _measure(run, count)
             for kind, rows in samples.items():
                 rows[count].append(found[kind])
-            if count == MANY:
-                memory.append(found["memory"])
     titles = {
         "turn": ("send+receive+ack on a queue at random, of", "us", 2),
         "beside": ("the same, while another process commits, of", "us", 2),
@@ -52,13 +48,11 @@ def _measure(run, count):
     with run.folder() as folder:
         path = folder / "bench.db"
         with embq.open(path, durability="normal") as broker:
-            before = _resident_kib()
             start = perf_counter()
             made = [broker.queue(f"q{n}", codec="raw") for n in range(count)]
             took = perf_counter() - start
             for queue in made:
                 _turn(queue)
-            memory = (_resident_kib() - before) / count
             turn = _turns(made)
             start = perf_counter()
             broker.queues()
@@ -70,7 +64,6 @@ def _measure(run, count):
         opened = float(child.communicate("end\n")[0])
     return {
         "made": 1e6 * took / count,
-        "memory": memory,
         "turn": turn,
         "list": 1e3 * listed,
         "beside": beside,
@@ -78,8 +71,11 @@ def _measure(run, count):
     }
 
 
-def _resident_kib():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_KIB
+def _memory(run):
+    """KiB for each of many queues, in a process that does nothing else."""
+    with run.folder() as folder:
+        child = start_child("many", folder / "bench.db", MANY)
+        return float(child.communicate("end\n")[0])
 
 
 def _turn(queue):
