@@ -267,9 +267,10 @@ static const char *const texts[STATEMENTS] = {
                       "where slot = ?1",
     [ST_RUN_INSERT] = "insert into embq_state(" RUN_COLUMNS ")\n"
                       "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    /* A receipt names it, and a forged one can name a subscription. */
     [ST_RUN_READ] = "select " RUN_COLUMNS "\n"
                     "from embq_state\n"
-                    "where id = ?1",
+                    "where id = ?1 and id >= " RUNS,
     [ST_RUN_WRITE] = "update embq_state\n"
                      "set states = ?2\n"
                      "where id = ?1",

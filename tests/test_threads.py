@@ -5,6 +5,7 @@ import copy
 import itertools
 import os
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -178,6 +179,25 @@ def test_a_forged_receipt(broker: embq.Broker, place: int) -> None:
     assert queue.stats()["in_flight"] == 3
     for message in held:
         message.ack()
+    assert queue.depth() == 0
+
+
+@pytest.mark.parametrize("word", range(3))
+@pytest.mark.parametrize("number", [0, 1, 2, -1, 2**21 - 1, 2**21, -(2**63)])
+def test_a_receipt_of_small_numbers(
+    broker: embq.Broker, word: int, number: int
+) -> None:
+    """CASE 48: nor does one that names a queue's own row; and the broker works on."""
+    queue = broker.queue("q")
+    queue.send_many(["a", "b"])
+    held = queue.receive_many(2)
+    forged = copy.copy(held[0])
+    words = list(struct.unpack("=3q", held[0]._receipt))
+    words[word] = number
+    forged._receipt = struct.pack("=3q", *words)
+    with pytest.raises((errors.InvalidReceipt, errors.LeaseLost)):
+        forged.ack()
+    queue.ack_many(held)
     assert queue.depth() == 0
 
 
