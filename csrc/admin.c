@@ -2,6 +2,7 @@
  * options, a pause, a purge, a cancelled message. A purge is made in steps, so that
  * nobody waits long for the write lock; what is in flight stays with its holder.
  */
+#include "line.h"
 #include "store.h"
 
 #include <stdlib.h>
@@ -59,6 +60,7 @@ int64_t admin_configure(struct engine *e, struct op *op) {
     free(c->options.dead_letter);
     c->options = o;
     channel_offer(e, c);
+    lines_look_again(e);
     op_sync(op);
     return 1;
 }

@@ -225,16 +225,17 @@ int embq_settle(embq_ref broker, long long channel, int verb, const char *receip
     return (int)call_run(b, op);
 }
 
-static int barrier(struct broker *b, int full, int timeout_ms) {
+static int barrier(struct broker *b, int full, int flushes, int timeout_ms) {
     int64_t code;
     struct op *op = call_begin(b, OP_BARRIER, 0, none, none, timeout_ms, &code);
     if (!op) return (int)code;
     op->full = full != 0;
+    op->flushes = (uint8_t)flushes;
     return (int)call_run(b, op);
 }
 
 int embq_ping(embq_ref broker, int timeout_ms) {
-    return barrier(broker_of(broker), 0, timeout_ms);
+    return barrier(broker_of(broker), 0, 0, timeout_ms);
 }
 
 int unawaited_take(struct broker *b) {
@@ -253,7 +254,7 @@ int unawaited_take(struct broker *b) {
 
 int embq_flush(embq_ref broker, int timeout_ms) {
     struct broker *b = broker_of(broker);
-    int code = barrier(b, b->full, timeout_ms);
+    int code = barrier(b, b->full, 1, timeout_ms);
     return code < 0 ? code : unawaited_take(b);
 }
 

@@ -11,11 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+const struct channel *channel_known(const struct engine *e, int64_t id) {
+    const struct channel *c = e->channels[id & (CHANNEL_BUCKETS - 1)];
+    while (c && c->id != id) c = c->next;
+    return c;
+}
+
 static struct channel *channel_slot(struct engine *e, int64_t id) {
     struct channel **bucket = &e->channels[id & (CHANNEL_BUCKETS - 1)];
-    for (struct channel *c = *bucket; c; c = c->next)
-        if (c->id == id) return c;
-    struct channel *c = calloc(1, sizeof *c);
+    struct channel *c = (struct channel *)channel_known(e, id);
+    if (c) return c;
+    c = calloc(1, sizeof *c);
     if (!c) {
         e->storage_error = SQLITE_NOMEM;
         return NULL;

@@ -33,6 +33,7 @@ struct absence {
 };
 
 struct statement_cache;
+struct line;
 struct run;
 struct consumer;
 
@@ -61,7 +62,7 @@ struct engine {
 
     /* The ring of waiting calls and the roles. Under `mutex`. */
     pthread_mutex_t mutex;
-    struct link ring, unsynced, parked; /* heads of circular lists */
+    struct link ring, unsynced, parked, flushing; /* heads of circular lists */
     int64_t ring_count, ring_bytes;
     int64_t lingering; /* acks on the ring that may wait for company ... */
     int64_t linger_since_us;
@@ -77,6 +78,13 @@ struct engine {
         *watchers[EMBQ_WAKE_BITS]; /* who sleeps on the WAL-index for these channels */
     int watching;                  /* threads that may be touching the mapping */
 
+    /* Sends that wait for room, see line.c. Under `mutex`. */
+    struct line *lines;
+    int64_t line_count, line_bytes; /* of the sends in them */
+    uint64_t turns;                 /* counts those that ever waited */
+    int64_t lines_moved_us, lines_looked_us;
+    int lines_due; /* some may go on, and no group has looked since */
+
     /* Under leadership. */
     struct channel *channels[CHANNEL_BUCKETS];
     struct channel *used; /* in this group */
@@ -84,6 +92,7 @@ struct engine {
     int run_count;
     uint64_t epoch;
     int64_t transaction;      /* counts them */
+    int64_t looks;            /* ... and the looks at the sends that found no room */
     struct wal_header left;   /* the header that our last commit left */
     int64_t next_deadline_ms; /* no lease ends before this; valid in this epoch */
     uint64_t next_deadline_epoch;
@@ -186,6 +195,9 @@ int unawaited_take(struct broker *b);
 void lead_group(struct engine *e, int wait);
 /* fdatasync what was committed, and confirm it. */
 void lead_sync(struct engine *e);
+/* Run one operation in the group's transaction: its outcome. With e->storage_error the
+ * group is broken. */
+int64_t op_execute(struct engine *e, struct op *op);
 
 /* ---- keeper.c ---- */
 

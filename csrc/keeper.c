@@ -5,6 +5,7 @@
  * a fork and before the engine is detached.
  */
 #include "engine.h"
+#include "line.h"
 #include "ring.h"
 
 #include <signal.h>
@@ -34,12 +35,14 @@ static enum chore next_chore(struct engine *e, int64_t tick_us) {
         if (e->keeper_stops) return CHORE_STOP;
         if (e->keeper_syncs) return CHORE_SYNC;
         if (e->keeper_leads) return CHORE_LEAD;
-        if (linger_is_over(e, now)) {
+        if (linger_is_over(e, now) || lines_are_due(e, now)) {
             e->leading = 1;
             return CHORE_LEAD;
         }
         if (sleep_us <= 0 || checkpoint_due(e, 0) || wal_extension_due(e))
             return CHORE_TICK;
+        int64_t pace_us = lines_pace_us(e, now);
+        if (pace_us < sleep_us) sleep_us = pace_us;
         if (e->lingering && !e->leading) {
             int64_t rest = e->linger_since_us + EMBQ_LINGER_US - now;
             if (rest < sleep_us) sleep_us = rest;

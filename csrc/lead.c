@@ -1,18 +1,17 @@
-/* Leading: one group of operations as one transaction, and the sync after it.
+/* Leading: one group of operations as one transaction.
  *
  *     gate -> begin -> (was anybody else here? then forget all) -> run every operation
- *       -> serve parked claims -> write counters -> commit -> fence -> leave the gate
+ *       -> serve who waits -> write counters -> commit -> fence -> leave the gate
  *       -> confirm, or leave to the sync -> pass the lead on
  *
  * A group can be rolled back under us. When anything of storage fails, nothing of the
  * group is confirmed: it is rolled back and each operation runs again alone, acks
  * before sends, so that one that cannot be stored (a full disk) takes nobody with it.
  */
+#include "line.h"
 #include "ring.h"
 #include "store.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,6 +33,7 @@ static int transaction_begin(struct engine *e) {
     e->storage_error = 0;
     e->used = NULL;
     e->transaction++;
+    e->looks++;
     e->wake_bits = 0;
     if (statement_do(e, ST_BEGIN, 0, 0, NULL) < 0) return e->storage_error;
     struct wal_header now;
@@ -87,8 +87,9 @@ static int transaction_commit(struct engine *e) {
 
 /* ---- one operation ---- */
 
-static int64_t op_execute(struct engine *e, struct op *op) {
+int64_t op_execute(struct engine *e, struct op *op) {
     int code;
+    op->no_room = 0;
     if (op->full && ATOMIC_LOAD(&e->sync_failed))
         return error_set(
             EMBQ_STORAGE_IO_ERROR,
@@ -121,9 +122,11 @@ static int64_t op_execute(struct engine *e, struct op *op) {
 
 /* Everything else goes before the claims, and a claim that found nothing looks again
  * when something became ready in its class of channels: a claim that is parked had
- * nothing at the end of its group, not at its turn in it. */
-static int group_execute(struct engine *e, struct link *group) {
+ * nothing at the end of its group, not at its turn in it. Sends that wait for room look
+ * when all is done that may have made some. */
+static int group_execute(struct engine *e, struct link *group, int foreign) {
     for (int pass = 0; pass < 3; pass++) {
+        if (pass == 1 && lines_serve(e, group, foreign) < 0) return -1;
         LIST_EACH (op, group) {
             int claims = op->kind == OP_CLAIM;
             int again =
@@ -165,7 +168,7 @@ static int parked_serve(struct engine *e, struct link *group, int foreign) {
 static int group_run(struct engine *e, struct link *group, int foreign, int *again) {
     struct suspect before = e->suspect;
     int code;
-    if (group_execute(e, group) < 0 || parked_serve(e, group, foreign) < 0) {
+    if (group_execute(e, group, foreign) < 0 || parked_serve(e, group, foreign) < 0) {
         code = error_sqlite(e->db, e->storage_error, e->path);
         transaction_rollback(e);
     } else {
@@ -177,7 +180,10 @@ static int group_run(struct engine *e, struct link *group, int foreign, int *aga
 }
 
 static void group_fail(struct link *group, int code) {
-    LIST_EACH (op, group) op_outcome(op, code);
+    LIST_EACH (op, group) {
+        op_outcome(op, code);
+        op->no_room = 0;
+    }
 }
 
 /* The rollback let go of the write lock, and a foreign writer may have it. */
@@ -232,7 +238,7 @@ enum begun { BEGUN, ASK_KEEPER, GIVEN_UP };
 
 static int nobody_waits(struct engine *e) {
     pthread_mutex_lock(&e->mutex);
-    int nobody = e->keeper_stops || !e->ring_count;
+    int nobody = e->keeper_stops || (!e->ring_count && !e->lines);
     pthread_mutex_unlock(&e->mutex);
     return nobody;
 }
@@ -281,7 +287,9 @@ static void group_confirm(struct engine *e, struct link *group) {
     LIST_EACH (op, group) {
         ATOMIC_COUNT(&e->operations);
         int nothing = op->kind == OP_CLAIM && op->result == 0;
-        if (op->full && op->result >= 0 && !nothing)
+        if (op->no_room) line_join(e, op);
+        else if (op->flushes && op->result >= 0 && line_join_flush(e, op)) continue;
+        else if (op->full && op->result >= 0 && !nothing)
             op_move(op, &e->unsynced, PLACE_UNSYNCED);
         else if (goes_on(op)) ring_again(e, op);
         else if (nothing && !op->abandoned) ring_park(e, op);
@@ -292,6 +300,7 @@ static void group_confirm(struct engine *e, struct link *group) {
 static void lead_end(struct engine *e, struct link *group, int code) {
     pthread_mutex_lock(&e->mutex);
     if (group) group_confirm(e, group);
+    lines_end(e);
     if (code < 0) ring_fail(e, NULL, code, 1);
     ATOMIC_STORE(&e->looked, e->left.words[2]);
     e->leading = 0;
@@ -347,52 +356,4 @@ void lead_group(struct engine *e, int wait) {
         ATOMIC_ADD(&e->watching, -1);
     }
     if (pause_us) usleep((useconds_t)pause_us);
-}
-
-static int wal_sync(int fd) {
-    int result;
-    do {
-#ifdef F_FULLFSYNC
-        result = fcntl(fd, F_FULLFSYNC);
-#else
-        result = fdatasync(fd);
-#endif
-    } while (result && errno == EINTR); /* some file systems let a signal end it */
-    return result;
-}
-
-void lead_sync(struct engine *e) {
-    struct link synced;
-    list_init(&synced);
-    pthread_mutex_lock(&e->mutex);
-    LIST_EACH (op, &e->unsynced) op_move(op, &synced, PLACE_UNSYNCED);
-    pthread_mutex_unlock(&e->mutex);
-    int failed = wal_sync(e->wal_fd) ? errno : 0;
-    pthread_mutex_lock(&e->mutex);
-    ATOMIC_COUNT(&e->syncs);
-    if (failed && !ATOMIC_LOAD(&e->sync_failed)) {
-        struct wal_header now;
-        wal_index_read(&e->wal, &now);
-        memcpy(e->failed_salt, now.words + WAL_SALT, 8);
-        ATOMIC_STORE(&e->sync_failed, 1);
-    }
-    /* After a failure the kernel takes the pages for clean: the next fdatasync succeeds
-     * and proves nothing about what lies before. */
-    if (ATOMIC_LOAD(&e->sync_failed) && !failed) failed = EIO;
-    LIST_EACH (op, &synced) {
-        if (failed)
-            op_outcome(
-                op,
-                error_set(EMBQ_COMMIT_UNCERTAIN,
-                          "%s: fsync of the -wal failed (%s); it may still be stored",
-                          e->path, strerror(failed)));
-        else if (op->kind == OP_DECLARE &&
-                 handle_channel(op->result) > e->channels_certain)
-            ATOMIC_STORE(&e->channels_certain, handle_channel(op->result));
-        ring_finish(e, op);
-    }
-    e->syncing = 0;
-    ring_pass_on(e);
-    if (wal_extension_due(e)) keeper_wake(e);
-    ring_unlock(e);
 }

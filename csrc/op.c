@@ -1,6 +1,6 @@
 /* Operations: one call each, from its arrival to its outcome. See op.h. */
 #include "engine.h"
-#include "op.h"
+#include "line.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +47,7 @@ const char *op_error(const struct op *op) {
 
 void op_unlink(struct op *op) {
     if (op->place == PLACE_NONE) return;
+    if (op->place == PLACE_LINE) line_left(op);
     op->link.prev->next = op->link.next;
     op->link.next->prev = op->link.prev;
     op->place = PLACE_NONE;

@@ -9,6 +9,7 @@
 
 struct broker;
 struct consumer;
+struct line;
 
 enum op_kind {
     OP_SEND,
@@ -35,7 +36,14 @@ enum op_kind {
 /* What a thread that waits on `word` is told. */
 enum op_word { WORD_WAIT, WORD_LEAD, WORD_SYNC, WORD_WATCH, WORD_DONE };
 
-enum op_place { PLACE_NONE, PLACE_RING, PLACE_GROUP, PLACE_UNSYNCED, PLACE_PARKED };
+enum op_place {
+    PLACE_NONE,
+    PLACE_RING,
+    PLACE_GROUP,
+    PLACE_UNSYNCED,
+    PLACE_PARKED,
+    PLACE_LINE
+};
 
 struct link {
     struct link *prev, *next;
@@ -65,9 +73,10 @@ struct op {
     struct consumer *consumer; /* whose next batch it is; NULL for a plain call */
     embq_bytes *answer;        /* where the caller wants `out` */
     int64_t deadline_us;       /* of the call, or once parked of its wait; -1 none */
-    int64_t
-        wait_until_us; /* CLAIM: how long to stay parked; 0 not at all, -1 for ever */
-    int64_t channel;   /* a handle; RECOVER: the owner's slot */
+    /* CLAIM: how long to stay parked; 0 not at all, -1 for ever. SEND with a turn: its
+     * deadline, also while it must see its group through. */
+    int64_t wait_until_us;
+    int64_t channel; /* a handle; RECOVER: the owner's slot */
     int64_t result;
     char *error; /* of a code; NULL when there was no memory for it */
 
@@ -76,6 +85,11 @@ struct op {
     double rate;                   /* REDRIVE: messages a second; 0: no limit */
     /* PURGE: of the sequences; removed so far. DELETE: of the runs; messages. */
     int64_t below, total;
+    uint8_t no_room; /* SEND: its queue blocks, and had no room for it */
+    uint8_t flushes; /* BARRIER: waits for what its broker staged, also in lines */
+    uint64_t turn;   /* of a send in its line, a flush behind them; 0: in none yet */
+    int64_t removed; /* SEND that had no room: what its queue had removed by then */
+    struct line *line;
     uint8_t again;          /* CLAIM, PURGE, DELETE: in the next group, after a step */
     uint8_t suspect_due;    /* CLAIM: a suspect waits to be taken alone */
     uint8_t was_parked;     /* CLAIM: it found nothing at least once */

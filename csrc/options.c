@@ -48,7 +48,6 @@ int options_are_sound(const struct options *o) {
            is_between(o->max_messages, 0, EMBQ_COUNTER_MAX) &&
            is_between(o->max_bytes, 0, EMBQ_COUNTER_MAX) &&
            is_between(o->overflow, OVERFLOW_BLOCK, OVERFLOW_DEAD_LETTER) &&
-           (!options_are_bounded(o) || o->overflow != OVERFLOW_BLOCK) &&
            (!options_are_bounded(o) || o->overflow != OVERFLOW_DEAD_LETTER ||
             o->dead_letter) &&
            (!o->ordered || !o->delay_ms);

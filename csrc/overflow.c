@@ -2,6 +2,7 @@
  * is asked under the write lock, of counters that no other process can change
  * meanwhile, so the bounds are exact. What somebody holds never makes way. See store.h.
  */
+#include "line.h"
 #include "store.h"
 
 /* What is stored, or what is to be: messages, and the bytes of their bodies. */
@@ -133,11 +134,34 @@ static int catch_up(struct engine *e) {
     return timers_expire(e) < 0 || runs_flush(e) < 0 ? -1 : 0;
 }
 
-int overflow_check(struct engine *e, struct channel *c, int64_t count, int64_t bytes) {
+/* What waits goes first, in the order of its calls, whatever its size. */
+static int is_behind(struct engine *e, const struct op *send, const struct channel *c) {
+    return c->options.overflow == OVERFLOW_BLOCK &&
+           (c->no_room_at == e->looks || line_is_before(e, send));
+}
+
+/* No room: in a queue that blocks it waits, unless it would for ever. */
+static int wait_or_refuse(const struct engine *e, struct op *send, struct channel *c,
+                          struct load more) {
+    if (c->options.overflow == OVERFLOW_BLOCK && fits(c, (struct load){0}, more)) {
+        send->no_room = 1;
+        send->removed = c->sub.removed;
+        c->no_room_at = e->looks;
+    }
+    return refuse(c, more);
+}
+
+int overflow_check(struct engine *e, struct op *send, struct channel *c, int64_t count,
+                   int64_t bytes) {
     const struct load more = {count, bytes};
-    if (fits(c, load_of(c), more)) return 0;
-    if (catch_up(e) < 0) return -1;
-    if (fits(c, load_of(c), more)) return 0;
-    return c->options.overflow == OVERFLOW_REJECT ? refuse(c, more)
-                                                  : make_way(e, c, more);
+    if (!count) return 0; /* a duplicate of what is stored */
+    if (!is_behind(e, send, c)) {
+        if (fits(c, load_of(c), more)) return 0;
+        if (catch_up(e) < 0) return -1;
+        if (fits(c, load_of(c), more)) return 0;
+    }
+    return c->options.overflow == OVERFLOW_REJECT ||
+                   c->options.overflow == OVERFLOW_BLOCK
+               ? wait_or_refuse(e, send, c, more)
+               : make_way(e, c, more);
 }

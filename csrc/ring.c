@@ -15,6 +15,7 @@
  * after a signal.
  */
 #include "engine.h"
+#include "line.h"
 #include "ring.h"
 
 #include <errno.h>
@@ -28,6 +29,9 @@ void ring_init(struct engine *e) {
     list_init(&e->ring);
     list_init(&e->unsynced);
     list_init(&e->parked);
+    list_init(&e->flushing);
+    e->lines = NULL;
+    e->line_count = e->line_bytes = 0;
     e->ring_count = e->ring_bytes = e->lingering = e->patient = 0;
     e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = 0;
 }
@@ -42,9 +46,14 @@ static int is_patient(const struct op *op) {
     return op->full && op->kind != OP_CLAIM;
 }
 
+/* What stands in lines counts too, but only against what would only join it: an ack may
+ * be what they wait for. */
 static int has_room(const struct engine *e, const struct op *op) {
-    return e->ring_count < EMBQ_RING_COUNT &&
-           (e->ring_count == 0 || e->ring_bytes + bytes_of(op) <= EMBQ_RING_BYTES);
+    int joins = op->nowait && op->kind == OP_SEND;
+    int64_t count = e->ring_count + (joins ? e->line_count : 0);
+    int64_t bytes = e->ring_bytes + (joins ? e->line_bytes : 0);
+    return count < EMBQ_RING_COUNT &&
+           (count == 0 || bytes + bytes_of(op) <= EMBQ_RING_BYTES);
 }
 
 static void ring_put(struct engine *e, struct op *op) {
@@ -202,18 +211,24 @@ void ring_park(struct engine *e, struct op *op) {
     give_role(op, WORD_WATCH); /* its time limit is another one now, and it may watch */
 }
 
-void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
-    struct link *heads[] = {&e->ring, &e->parked};
-    for (int i = 0; i < 2; i++) {
-        LIST_EACH (op, heads[i]) {
-            if ((b && op->broker != b) || (op->nowait && !staged)) continue;
-            if (i == 0) ring_drop(e, op);
-            /* Told to lead, and not yet at it: the lead is somebody else's. */
-            if (op->word == WORD_LEAD) e->leading = 0;
-            op_outcome(op, code);
-            ring_finish(e, op);
-        }
+static void list_fail(struct engine *e, struct link *head, const struct broker *b,
+                      int code, int staged) {
+    LIST_EACH (op, head) {
+        if ((b && op->broker != b) || (op->nowait && !staged)) continue;
+        if (op->place == PLACE_RING) ring_drop(e, op);
+        /* Told to lead, and not yet at it: the lead is somebody else's. */
+        if (op->word == WORD_LEAD) e->leading = 0;
+        op_outcome(op, code);
+        ring_finish(e, op);
     }
+}
+
+void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
+    list_fail(e, &e->ring, b, code, staged);
+    list_fail(e, &e->parked, b, code, staged);
+    list_fail(e, &e->flushing, b, code, staged);
+    for (struct line *l = e->lines; l; l = l->next)
+        list_fail(e, &l->ops, b, code, staged);
     ring_pass_on(e);
 }
 
@@ -231,8 +246,9 @@ void ring_abandon(struct engine *e, struct op *op) {
     pthread_mutex_lock(&e->mutex);
     op->abandoned = op->nowait = op->seen = 1;
     op->waiting = 0;
+    if (op->place == PLACE_LINE) line_give_up(e, op);
     if (op->place == PLACE_RING) ring_drop(e, op);
-    else if (op->place == PLACE_PARKED) op_unlink(op);
+    else if (op->place == PLACE_PARKED || op->place == PLACE_LINE) op_unlink(op);
     else if (op->word == WORD_DONE && op->kind == OP_CLAIM && op->result > 0 &&
              op->receipts.size)
         claim_return(e, op);

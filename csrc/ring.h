@@ -7,6 +7,8 @@
 struct broker;
 struct engine;
 
+#define HANDLERS_US 1000000 /* a signal just before a sleep is noticed after it */
+
 /* ---- ring.c ---- */
 
 void ring_init(struct engine *e);
@@ -28,9 +30,9 @@ void ring_unlock(struct engine *e);
 void ring_again(struct engine *e, struct op *op);
 /* Under the mutex: nothing was found for this claim; it waits on, if it may. */
 void ring_park(struct engine *e, struct op *op);
-/* Under the mutex: everything on the ring and all parked claims of this broker (NULL:
- * of all) end with this code; staged operations too when `staged`. The text is this
- * thread's. */
+/* Under the mutex: everything on the ring, in lines and all parked claims of this
+ * broker (NULL: of all) end with this code; staged operations too when `staged`. The
+ * text is this thread's. */
 void ring_fail(struct engine *e, const struct broker *b, int code, int staged);
 /* Under the mutex: take operations for a group; returns how many. */
 int ring_take(struct engine *e, struct link *group);

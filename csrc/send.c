@@ -321,8 +321,8 @@ static int need_add(struct engine *e, struct channel *c, const struct item *it,
 }
 
 /* Room within the bounds for a whole batch, before its first is stored: 0 or a code. */
-static int batch_fits(struct engine *e, struct channel *c, struct unpacker u,
-                      uint32_t count, int64_t now_ms) {
+static int batch_fits(struct engine *e, struct op *op, struct channel *c,
+                      struct unpacker u, uint32_t count, int64_t now_ms) {
     struct need need = {0};
     int code = 0;
     for (; count > 0 && code == 0; count--) {
@@ -331,7 +331,7 @@ static int batch_fits(struct engine *e, struct channel *c, struct unpacker u,
         code = need_add(e, c, &it, now_ms, &need);
     }
     unique_free(&need.ids);
-    return code < 0 ? -1 : overflow_check(e, c, need.messages, need.bytes);
+    return code < 0 ? -1 : overflow_check(e, op, c, need.messages, need.bytes);
 }
 
 static int64_t batch_send(struct engine *e, struct op *op, struct channel *c,
@@ -342,7 +342,7 @@ static int64_t batch_send(struct engine *e, struct op *op, struct channel *c,
     if (plain < 0) return plain;
     int code = channel_has_room(c, count); /* for all of them, before the first */
     if (code == 0 && options_are_bounded(&c->options))
-        code = batch_fits(e, c, u, count, now_ms);
+        code = batch_fits(e, op, c, u, count, now_ms);
     if (code < 0) return code;
     if (count) channel_offer(e, c);
     op->out.size = 0;
@@ -361,7 +361,7 @@ static int64_t one_send(struct engine *e, struct op *op, struct channel *c,
         struct need need = {0};
         code = need_add(e, c, &it, now_ms, &need);
         unique_free(&need.ids);
-        if (code == 0) code = overflow_check(e, c, need.messages, need.bytes);
+        if (code == 0) code = overflow_check(e, op, c, need.messages, need.bytes);
     }
     if (code < 0) return code;
     channel_offer(e, c);

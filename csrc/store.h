@@ -68,6 +68,7 @@ struct channel {
     uint64_t epoch;     /* when it was read */
     int dirty;          /* the subscription's row must be written in this group */
     int retries_in_row; /* ours, not the file's: the fairness of this process */
+    int64_t no_room_at; /* the look at which a send of this process found no room */
 };
 
 static inline int is_between(int64_t value, int64_t least, int64_t most) {
@@ -81,7 +82,8 @@ static inline int options_are_bounded(const struct options *o) {
 }
 /* Room for so many more, of so many bytes of bodies, which the queue's policy may make:
  * 0, or a code, and then nothing was removed for it. */
-int overflow_check(struct engine *e, struct channel *c, int64_t count, int64_t bytes);
+int overflow_check(struct engine *e, struct op *send, struct channel *c, int64_t count,
+                   int64_t bytes);
 
 /* ---- unique.c ---- */
 
@@ -114,6 +116,8 @@ int text_keep(struct engine *e, char **text, struct slice s);
 
 /* The channel as the file has it now; NULL when there is none (or storage failed). */
 struct channel *channel_get(struct engine *e, int64_t id);
+/* As it was when it was last read, which may be long ago; NULL when it never was. */
+const struct channel *channel_known(const struct engine *e, int64_t id);
 struct channel *channel_of_subscription(struct engine *e, int64_t subscription);
 /* Whether it is the queue that this handle means. */
 static inline int channel_is(const struct channel *c, int64_t handle) {

@@ -2,6 +2,7 @@
  * when it is told to, until the outcome, the end of its time, or a signal.
  */
 #include "engine.h"
+#include "line.h"
 #include "ring.h"
 
 #include <errno.h>
@@ -12,6 +13,14 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
     if (op->place == PLACE_PARKED) {
         watch_leave(e, op);
         *result = op->result = 0;
+    } else if (op->place == PLACE_LINE) {
+        line_give_up(e, op);
+        if (op->kind == OP_BARRIER)
+            op_outcome(op, error_set(EMBQ_BUSY,
+                                     "%s: staged messages wait for room in their "
+                                     "queues; they stay staged",
+                                     e->path));
+        *result = error_set((int)op->result, "%s", op_error(op)); /* or: no room */
     } else if (op->place == PLACE_RING && (op->again || op->was_parked)) {
         /* It looked, and found nothing yet; what is left of a delete is the keeper's.
          */
@@ -24,8 +33,11 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
                             "written",
                             e->path);
         op_outcome(op, *result);
-    } else if (op->kind == OP_CLAIM && op->flags & EMBQ_CLAIM_AUTO_ACK) {
-        op->deadline_us = -1; /* what it takes is gone from the file: hand it over */
+    } else if ((op->kind == OP_CLAIM && op->flags & EMBQ_CLAIM_AUTO_ACK) ||
+               (op->turn && op->place == PLACE_GROUP)) {
+        /* What it takes is gone from the file: hand it over. What waited for room comes
+         * back to its line in a moment, or is stored. */
+        op->deadline_us = -1;
         return 0;
     } else {
         /* Its group has it: it ends alone, and what it claims goes back. */
@@ -45,6 +57,15 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
     return 1;
 }
 
+/* In a line: the keeper looks for it. */
+static int line_sleep(struct op *op, int64_t timeout_us) {
+    int64_t most =
+        timeout_us < 0 || timeout_us > HANDLERS_US ? HANDLERS_US : timeout_us;
+    int why = futex_wait(&op->word, WORD_WAIT, most);
+    if (why == ETIMEDOUT) op->handlers_ran = 0;
+    return why;
+}
+
 /* A thread sleeps until it is given a role or an outcome: futex_wait's result. */
 static int ring_sleep(struct engine *e, struct op *op) {
     int64_t timeout = -1;
@@ -53,14 +74,15 @@ static int ring_sleep(struct engine *e, struct op *op) {
         timeout = deadline_us - clock_real_us();
         if (timeout <= 0) return ETIMEDOUT;
     }
-    int parked, watches = 0;
+    int parked, in_line, watches = 0;
     pthread_mutex_lock(&e->mutex);
     op->asleep = 1;
     parked = op->place == PLACE_PARKED && !e->stopping;
+    in_line = op->place == PLACE_LINE;
     /* A signal that came while this thread led a group woke nobody, and nothing would
      * for ever: Python's handlers run before a long sleep. Test: test_signals.py, "in
      * the middle". */
-    if (parked && !op->handlers_ran) {
+    if ((parked || in_line) && !op->handlers_ran) {
         op->handlers_ran = 1;
         pthread_mutex_unlock(&e->mutex);
         return EINTR;
@@ -72,6 +94,7 @@ static int ring_sleep(struct engine *e, struct op *op) {
         if (watches) ATOMIC_ADD(&e->watching, 1);
     }
     pthread_mutex_unlock(&e->mutex);
+    if (in_line) return line_sleep(op, timeout);
     if (!parked) return futex_wait(&op->word, WORD_WAIT, timeout);
     int why = watch_sleep(e, op, watches, timeout);
     if (watches) ATOMIC_ADD(&e->watching, -1);

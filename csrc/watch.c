@@ -9,11 +9,11 @@
  * 250 ms.
  */
 #include "engine.h"
+#include "ring.h"
 
 #include <errno.h>
 
 #define LOOK_US 250000
-#define HANDLERS_US 1000000 /* a signal just before a sleep is noticed after it */
 #define LOOK_AGAIN_US 50000 /* the group of whoever leads ends this sleep earlier */
 
 /* Lead a group, so that parked claims look again. When somebody else leads, that group

@@ -240,9 +240,6 @@ def _overflow(given: dict[str, Any], dead_letter: str | None) -> int:
         msg = f"overflow: {overflow!r} is not one of {', '.join(OVERFLOWS)}"
         raise InvalidArgument(msg)
     bounds = (given.get("max_messages"), given.get("max_bytes"))
-    if bounds != (None, None) and overflow == "block":
-        msg = "overflow: a queue with bounds cannot have 'block'"
-        raise InvalidArgument(msg, "give 'reject', 'drop_oldest' or 'dead_letter'")
     if bounds != (None, None) and overflow == "dead_letter" and dead_letter is None:
         msg = "overflow: 'dead_letter', and the queue has no dead-letter queue"
         raise InvalidArgument(msg, "give dead_letter, or another overflow")

@@ -175,12 +175,14 @@ class Broker(Upkeep):
             max_messages: How many messages may be stored that are not settled. Default
                 None: any number. Dead letters that come in do not obey it.
             max_bytes: How many bytes their bodies may have together. Default None.
-            overflow: What a send does that finds no room; a queue with a bound must
-                say it. "reject": `QueueFull`, and nothing of the batch is stored.
+            overflow: What a send does that finds no room. "block", the default: it
+                waits, in a process in the order of the calls, and after its `timeout`
+                raises `QueueFull`; what is staged waits as long as the broker is open.
+                "reject": `QueueFull` at once, and nothing of the batch is stored.
                 "drop_oldest": the oldest that nobody holds are removed, and counted as
                 `dropped`. "dead_letter": they become dead letters, with the reason
                 "overflow". When what is in flight leaves no room: `QueueFull`, and
-                nothing is removed.
+                nothing is removed. So is what no empty queue would have room for.
 
         Returns:
             The queue.

@@ -85,7 +85,7 @@ class ConfigMismatch(Error, ValueError):
 
 
 class QueueFull(Error):
-    """The queue's `max_messages` or `max_bytes` leaves no room; nothing was stored."""
+    """Its bounds leave the queue no room, or left none in time; nothing was stored."""
 
     code = "queue_full"
     number = -13
@@ -145,7 +145,7 @@ class Busy(Error, TimeoutError):
 
     code = "busy"
     number = -20
-    hint = "another process holds the write lock; retry, or raise the timeout"
+    hint = "retry, or raise the timeout"
 
 
 class CommitUncertain(Error):

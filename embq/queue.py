@@ -126,7 +126,8 @@ class Queue(Administration, Looking[T], Generic[T]):
             dedup_id: Names what is sent. Within the queue's `dedup_window` it is stored
                 once, whoever sends it, also when the message is gone by then (SQS:
                 MessageDeduplicationId).
-            timeout: Seconds, for each try. Default: the broker's `busy_timeout`.
+            timeout: Seconds, for each try, for the file and for room in a queue that
+                blocks. Default: the broker's `busy_timeout`.
             retries: How often to try again, after a random pause of up to 50 ms, then
                 100 ms, ... 2 s (AWS: full jitter), when the file was busy or failed. It
                 is stored once: without a `dedup_id` it gets one. Of a given one a
@@ -139,6 +140,7 @@ class Queue(Administration, Looking[T], Generic[T]):
         Raises:
             BodyError: The codec cannot encode the data, or it does not fit the schema.
             MessageTooLarge: Body and fields exceed the queue's `max_body`.
+            QueueFull: There is no room within the queue's bounds, or was none in time.
             Busy: Not stored in time.
             CommitUncertain: It may be stored: the time was over while it was.
             StorageFull: The disk is full, or nearly.
@@ -179,14 +181,14 @@ class Queue(Administration, Looking[T], Generic[T]):
 
         Args:
             items: Data, or `embq.Outgoing(data, ...)` where there is more to say.
-            timeout: Seconds, for each try. Default: the broker's `busy_timeout`.
+            timeout: See `send`; a batch waits until there is room for all of it.
             retries: See `send`; each item without a dedup id gets one of its own.
 
         Returns:
             One for each item, in order.
 
         Raises:
-            BodyError, MessageTooLarge, Busy, CommitUncertain, StorageFull,
+            BodyError, MessageTooLarge, QueueFull, Busy, CommitUncertain, StorageFull,
             InvalidArgument: See `send`.
         """
         if is_wanted(retries):
@@ -245,7 +247,7 @@ class Queue(Administration, Looking[T], Generic[T]):
 
         Raises:
             BodyError, MessageTooLarge: See `send`.
-            Full: Too much is staged already.
+            Full: Too much is staged already, what waits for room in its queue included.
         """
         body = self._encode(data)
         fields = self._fields(

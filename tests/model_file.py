@@ -204,7 +204,7 @@ class ModelFile:
         free = [entry for entry in kept if not entry.owner]
         gone = []
         while not fits(kept):
-            if options.overflow == "reject" or not free:
+            if options.overflow in ("reject", "block") or not free:
                 raise errors.QueueFull(f"{stored.name}: no room")
             gone.append(free.pop(0))
             kept.remove(gone[-1])

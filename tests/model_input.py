@@ -180,8 +180,6 @@ class Options:
             at_least_one(bound, "a bound")
         if self.overflow not in ("block", "reject", "drop_oldest", "dead_letter"):
             raise errors.InvalidArgument("overflow: unknown")
-        if bounds and self.overflow == "block":
-            raise errors.InvalidArgument("overflow: not with a bound")
         if bounds and self.overflow == "dead_letter" and self.dead_letter is None:
             raise errors.InvalidArgument("overflow: no dead-letter queue")
 

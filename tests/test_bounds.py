@@ -131,7 +131,7 @@ def test_threads_never_store_more(tmp_path: Path) -> None:
             assert db.execute("select count(*) from embq_message_0").fetchone() == (10,)
 
 
-@pytest.mark.parametrize("overflow", ["reject", "drop_oldest", "dead_letter"])
+@pytest.mark.parametrize("overflow", ["block", "reject", "drop_oldest", "dead_letter"])
 def test_a_crowd_never_stores_more(
     path: Path, children: Children, overflow: str
 ) -> None:

@@ -26,6 +26,7 @@ CALLS = """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     broker = embq.open(sys.argv[1], durability="normal", busy_timeout=300)
     queue, full = broker.queue("q"), broker.queue("full")
+    bounded = broker.queue("bounded", max_messages=1)
     held = full.receive()
     calls = {
         "receive": lambda: queue.receive(wait=None),
@@ -34,6 +35,8 @@ CALLS = """
         "messages": lambda: next(queue.messages(wait=None)),
         "messages auto": lambda: next(queue.messages(wait=None, auto_ack=True)),
         "send": lambda: queue.send("never"),
+        "send to the full": lambda: bounded.send("never"),
+        "send_many to the full": lambda: bounded.send_many(["never"]),
         "send_many": lambda: queue.send_many(["never", "never"]),
         "ticket": lambda: queue.send_nowait("staged").result(),
         "flush": lambda: broker.flush(300),
@@ -95,6 +98,26 @@ def test_waiting_for_messages(
             message.ack()
         children.finish(child)  # its input ends here
         assert full.depth() == 0
+
+
+@each_signal
+def test_waiting_for_room(
+    path: Path, children: Children, number: signal.Signals
+) -> None:
+    """CASE 35: a send that waits for room is taken back: it is never stored."""
+    with embq.open(path, durability="normal") as broker:
+        bounded = broker.queue("bounded", max_messages=1)
+        broker.queue("full").send("x")
+        bounded.send("first")
+        child = children.start(CALLS, path)
+        for name in ("send to the full", "send_many to the full"):
+            interrupt(children, child, name, number)
+        message = bounded.receive()
+        assert message is not None
+        message.ack()
+        time.sleep(0.1)
+        assert bounded.depth() == 0
+        children.finish(child)
 
 
 @each_signal

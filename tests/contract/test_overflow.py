@@ -183,13 +183,22 @@ def test_a_dedup_id_twice_in_a_batch(site: Any, overflow: Any) -> None:
     assert numbers(queue) == [99]
 
 
-def test_a_bound_needs_a_policy(site: Any) -> None:
-    """Without one that can be kept the queue is not made, nor configured so."""
-    with pytest.raises(errors.InvalidArgument):
-        site.broker.queue("q", max_messages=1)
+def test_no_room_in_time(site: Any) -> None:
+    """A queue with a bound blocks, if nothing else is said: here nobody makes room."""
+    queue = site.broker.queue("q", max_messages=2)
+    queue.send_many([1, 2])
+    with pytest.raises(errors.QueueFull):
+        queue.send(3, timeout=0.02)
+    with pytest.raises(errors.QueueFull):
+        queue.send_many([3, 4, 5])
+    queue.receive().ack()
+    queue.send(3, timeout=0.02)
+    assert numbers(queue) == [2, 3]
+
+
+def test_other_bounds(site: Any) -> None:
+    """They hold for what comes; what is there stays."""
     queue = site.broker.queue("q")
-    with pytest.raises(errors.InvalidArgument):
-        queue.configure(max_bytes=1, overflow="block")
     queue.configure(max_messages=1, overflow="reject")
     queue.send(1)
     with pytest.raises(errors.QueueFull):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mutant import mutant
 
-LEAD, ENGINE, CHECKPOINT = "csrc/lead.c", "csrc/engine.c", "csrc/checkpoint.c"
+SYNC, ENGINE, CHECKPOINT = "csrc/sync.c", "csrc/engine.c", "csrc/checkpoint.c"
 IMAGES, FAULTS = "test_crash_images.py::test_power_is_cut", "test_faults.py"
 
 MUTANTS = [
@@ -22,7 +22,7 @@ MUTANTS = [
         "1, CASE 20",
         f"{IMAGES}[threads]",
         (
-            LEAD,
+            SYNC,
             """\
     pthread_mutex_lock(&e->mutex);
     LIST_EACH (op, &e->unsynced) op_move(op, &synced, PLACE_UNSYNCED);
@@ -75,7 +75,7 @@ MUTANTS = [
         "An interrupted fdatasync has failed",
         "8, CASE 22",
         f"{FAULTS}::test_a_storm_of_interruptions[['fsync']-1]",
-        (LEAD, "    } while (result && errno == EINTR);", "    } while (0);"),
+        (SYNC, "    } while (result && errno == EINTR);", "    } while (0);"),
     ),
     mutant(
         "After a failed fsync the WAL is not started over while nobody writes",

@@ -250,15 +250,15 @@ MUTANTS = [
         "test_closing.py::test_close_wakes_blocked_receivers[receive]",
         (
             RING,
-            "    struct link *heads[] = {&e->ring, &e->parked};",
-            "    struct link *heads[] = {&e->ring, &e->ring};",
+            "    list_fail(e, &e->parked, b, code, staged);\n",
+            "",
         ),
     ),
     mutant(
         "A closed caller takes the lead with it",
         "7, CASE 32",
         "test_c.py::test_c[test_threads-asan]",
-        (RING, "            if (op->word == WORD_LEAD) e->leading = 0;\n", ""),
+        (RING, "        if (op->word == WORD_LEAD) e->leading = 0;\n", ""),
         tries=3,
     ),
     mutant(

@@ -26,6 +26,7 @@ from xml.etree import ElementTree as ET
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import blocking
 import bounding
 import breaking
 import deleting
@@ -47,6 +48,7 @@ MUTANTS: list[Mutant] = [
     *producing.MUTANTS,
     *redriving.MUTANTS,
     *bounding.MUTANTS,
+    *blocking.MUTANTS,
     *breaking.MUTANTS,
     *deleting.MUTANTS,
     *keeping.MUTANTS,

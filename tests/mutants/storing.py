@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from mutant import mutant
 
-LEAD, CALLS, MESSAGE = "csrc/lead.c", "csrc/calls.c", "csrc/message.c"
+SYNC, LEAD, CALLS, MESSAGE = (
+    "csrc/sync.c",
+    "csrc/lead.c",
+    "csrc/calls.c",
+    "csrc/message.c",
+)
 SEND = "csrc/send.c"
 CHANNEL, ENGINE, OWNER = "csrc/channel.c", "csrc/engine.c", "csrc/owner.c"
 CONFIRMED_EARLY = """            op_outcome(op, result);
@@ -70,7 +75,7 @@ MUTANTS = [
         "The fsync is counted, and not made",
         "1, CASE 20",
         "test_confirming.py::test_what_is_synced_before_it_returns",
-        (LEAD, "        result = fdatasync(fd);", "        result = fd < 0;"),
+        (SYNC, "        result = fdatasync(fd);", "        result = fd < 0;"),
     ),
     mutant(
         "The name of a new -wal is not synced",
@@ -123,7 +128,7 @@ MUTANTS = [
         "1, CASE 21",
         "test_confirming.py::test_a_failed_fsync_confirms_nothing[send]",
         (
-            LEAD,
+            SYNC,
             "        if (failed)\n            op_outcome(",
             "        if (0)\n            op_outcome(",
         ),
@@ -133,7 +138,11 @@ MUTANTS = [
         "1, CASE 21",
         "test_confirming.py::test_a_failed_fsync_confirms_nothing[send]",
         (LEAD, "    if (op->full && ATOMIC_LOAD(&e->sync_failed))\n", "    if (0)\n"),
-        (LEAD, "    if (ATOMIC_LOAD(&e->sync_failed) && !failed) failed = EIO;\n", ""),
+        (
+            SYNC,
+            "    if (ATOMIC_LOAD(&e->sync_failed) && !failed) failed = EIO;\n",
+            "",
+        ),
     ),
     mutant(
         "After a rollback memory says what the file does not",
@@ -268,7 +277,7 @@ MUTANTS = [
         "contract/test_sending.py::test_flush_waits_for_what_is_staged[core]",
         (
             CALLS,
-            "    int code = barrier(b, b->full, timeout_ms);",
+            "    int code = barrier(b, b->full, 1, timeout_ms);",
             "    int code = 0 * timeout_ms;",
         ),
     ),
@@ -278,8 +287,8 @@ MUTANTS = [
         "test_confirming.py::test_flush_waits_for_the_disk",
         (
             CALLS,
-            "    int code = barrier(b, b->full, timeout_ms);",
-            "    int code = barrier(b, 0, timeout_ms);",
+            "    int code = barrier(b, b->full, 1, timeout_ms);",
+            "    int code = barrier(b, 0, 1, timeout_ms);",
         ),
     ),
     mutant(
@@ -318,7 +327,7 @@ MUTANTS = [
         "test_threads.py::test_what_is_staged_is_bounded",
         (
             "csrc/ring.c",
-            "e->ring_bytes + bytes_of(op) <= EMBQ_RING_BYTES",
+            "bytes + bytes_of(op) <= EMBQ_RING_BYTES",
             "e->ring_bytes + bytes_of(op) > 0",
         ),
     ),
