@@ -37,7 +37,8 @@ static struct line *line_make(struct engine *e, int64_t channel) {
     *l = (struct line){.next = e->lines, .channel = channel};
     list_init(&l->ops);
     e->lines = l;
-    e->lines_moved_us = e->lines_looked_us = clock_real_us();
+    e->lines_looked_us = clock_real_us();
+    ATOMIC_STORE(&e->lines_moved_us, e->lines_looked_us);
     keeper_wake(e); /* it slept for longer */
     return l;
 }
@@ -133,7 +134,7 @@ static int lines_move(struct engine *e, struct link *group, int all) {
         if (e->storage_error) return -1; /* the group will run again, and it with it */
         op_outcome(op, result);
         if (!op->no_room) {
-            e->lines_moved_us = clock_real_us();
+            ATOMIC_STORE(&e->lines_moved_us, clock_real_us());
             continue;
         }
         pthread_mutex_lock(&e->mutex);
@@ -207,7 +208,7 @@ int lines_are_due(const struct engine *e, int64_t now_us) {
 }
 
 int64_t lines_pace_us(const struct engine *e, int64_t now_us) {
-    int64_t pace_us = (now_us - e->lines_moved_us) / PACE_SHARE;
+    int64_t pace_us = (now_us - ATOMIC_LOAD(&e->lines_moved_us)) / PACE_SHARE;
     return !e->lines                 ? INT64_MAX
            : pace_us < PACE_LEAST_US ? PACE_LEAST_US
            : pace_us > PACE_MOST_US  ? PACE_MOST_US

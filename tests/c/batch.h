@@ -12,8 +12,9 @@ static inline long long outcome_of(long long result) {
     return result;
 }
 
-/* Options of a raw queue, in the order of embq/_options.py. */
-static inline struct packer options_of(int max_receives) {
+/* Options of a raw queue, in the order of embq/_options.py; with a bound, 0: none, it
+ * blocks. */
+static inline struct packer options_of(int max_receives, int max_messages) {
     struct packer options = {0};
     pack_array(&options, 17);
     pack_text(&options, "raw", 3);
@@ -30,7 +31,9 @@ static inline struct packer options_of(int max_receives) {
     pack_bool(&options, 0);
     pack_int(&options, 0);
     pack_int(&options, 300000);
-    for (int i = 0; i < 3; i++) pack_int(&options, 0);
+    pack_int(&options, max_messages);
+    pack_int(&options, 0);
+    pack_int(&options, 0);
     return options;
 }
 

@@ -30,7 +30,7 @@ static int settle(int verb, const char *receipts, int count) {
 }
 
 static void declare(void) {
-    struct packer options = options_of(3);
+    struct packer options = options_of(3, 0);
     embq_bytes stored = {0};
     CHECK(embq_declare(broker, "q", 1, "", 0, &stored) == EMBQ_NOT_FOUND);
     channel = embq_declare(broker, "q", 1, options.data, options.size, &stored);

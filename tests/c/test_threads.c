@@ -1,6 +1,7 @@
 /* Every verb from many threads at once, for ThreadSanitizer to judge: the two
  * durabilities on one engine, waits that signals interrupt, prefetch, reads, a second
- * broker that comes and goes, rests as before a fork, and a close under load.
+ * broker that comes and goes, a bound that comes and goes, rests as before a fork, and
+ * a close under load.
  *
  *     test_threads FILE      an empty embq file, made by the caller
  *
@@ -19,6 +20,7 @@
 #define RESTS 6   /* as many as forks */
 #define CLOSES 50 /* under load ... */
 #define CALLERS 3 /* of so many senders and receivers */
+#define BOUND 20  /* now and then: senders wait for room */
 
 static const char *path;
 static embq_ref normal, full;
@@ -55,7 +57,8 @@ static void stage_ack(embq_ref b, const char *receipt) {
 
 static void *send_each(void *which) {
     for (int i = 0; i < EACH; i++) {
-        CHECK(embq_send(*(embq_ref *)which, channel, "body", 4, "", 0, -1) > 0);
+        CHECK(outcome_of(embq_send(*(embq_ref *)which, channel, "body", 4, "", 0, -1)) >
+              0);
         ATOMIC_ADD(&sent, 1);
     }
     return NULL;
@@ -63,8 +66,9 @@ static void *send_each(void *which) {
 
 static void *send_batches(void *which) {
     for (int i = 0; i < EACH / 3; i++) {
-        CHECK(embq_send_many(*(embq_ref *)which, channel,
-                             "\x93\xc4\x01x\xc4\x01y\xc4\x01z", 10, -1, NULL) > 0);
+        CHECK(outcome_of(embq_send_many(*(embq_ref *)which, channel,
+                                        "\x93\xc4\x01x\xc4\x01y\xc4\x01z", 10, -1,
+                                        NULL)) > 0);
         ATOMIC_ADD(&sent, 3);
     }
     return NULL;
@@ -228,7 +232,7 @@ static void *look(void *unused) {
 
 static void *flush(void *unused) {
     for (int i = 0; !ATOMIC_LOAD(&stop); i++) {
-        CHECK(embq_flush(either(i), 30000) == 0);
+        CHECK(outcome_of(embq_flush(either(i), 30000)) == 0);
         CHECK(embq_ping(either(i), 30000) == 0);
         usleep(2000);
     }
@@ -239,11 +243,31 @@ static void *open_and_close(void *unused) {
     for (int i = 0; !ATOMIC_LOAD(&stop); i++) {
         embq_ref second;
         CHECK(embq_open(path, i % 2 ? EMBQ_OPEN_FULL : 0, 30000, -1, &second) == 0);
-        CHECK(embq_send(second, channel, "body", 4, "", 0, -1) > 0);
+        CHECK(outcome_of(embq_send(second, channel, "body", 4, "", 0, -1)) > 0);
         ATOMIC_ADD(&sent, 1);
         CHECK(embq_close(second) == 0);
         embq_broker_free(second);
         usleep(2000);
+    }
+    return unused;
+}
+
+static int bound; /* of the queue, as it is */
+
+static void bound_set(int wanted) {
+    struct packer before = options_of(1 << 20, bound),
+                  after = options_of(1 << 20, wanted);
+    CHECK(outcome_of(embq_configure(normal, channel, before.data, before.size,
+                                    after.data, after.size)) == 1);
+    bound = wanted;
+    pack_free(&before);
+    pack_free(&after);
+}
+
+static void *bound_and_free(void *unused) {
+    while (!ATOMIC_LOAD(&stop)) {
+        bound_set(bound ? 0 : BOUND);
+        usleep(5000);
     }
     return unused;
 }
@@ -267,7 +291,8 @@ static void *send_until_closed(void *which) {
             row = ticket > 0 ? embq_ticket_wait(ticket, 30000) : ticket;
             if (ticket > 0) embq_ticket_free(ticket);
         } else {
-            row = embq_send(*(embq_ref *)which, channel, "body", 4, "", 0, -1);
+            row = outcome_of(
+                embq_send(*(embq_ref *)which, channel, "body", 4, "", 0, -1));
         }
         if (row > 0) ATOMIC_ADD(&sent, 1);
     }
@@ -314,9 +339,10 @@ static void everything_at_once(void) {
         start(rest, NULL),           start(interrupt, NULL),
     };
     pthread_t others[] = {
-        start(receive, &normal),     start(receive, &full), start(prefetch, &normal),
-        start(prefetch, &full),      start(look, NULL),     start(flush, NULL),
-        start(open_and_close, NULL),
+        start(receive, &normal),     start(receive, &full),
+        start(prefetch, &normal),    start(prefetch, &full),
+        start(look, NULL),           start(flush, NULL),
+        start(open_and_close, NULL), start(bound_and_free, NULL),
     };
     join(senders, sizeof senders / sizeof *senders);
     ATOMIC_STORE(&stop, 1);
@@ -355,15 +381,18 @@ int main(int argc, char **argv) {
     CHECK(embq_open(path, 0, 30000, -1, &normal) == 0);
     CHECK(embq_open(path, EMBQ_OPEN_FULL, 30000, -1, &full) == 0);
     /* Nacks never bury, so that the books have but one way out of the queue. */
-    struct packer options = options_of(1 << 20);
+    struct packer options = options_of(1 << 20, 0);
     embq_bytes stored = {0};
     channel = embq_declare(normal, "q", 1, options.data, options.size, &stored);
     CHECK(channel > 0);
     embq_bytes_free(&stored);
     pack_free(&options);
     everything_at_once();
+    bound_set(BOUND);
     for (int i = 0; i < CLOSES; i++) close_under_load();
-    CHECK(embq_flush(normal, 30000) == 0 && embq_flush(full, 30000) == 0);
+    bound_set(0);
+    CHECK(outcome_of(embq_flush(normal, 30000)) == 0 &&
+          outcome_of(embq_flush(full, 30000)) == 0);
     int left = drain(), gone = handled + left;
     if (gone < sent || gone > sent + maybe)
         fprintf(stderr, "%d handled, %d left; %d sent, %d perhaps\n", handled, left,
