@@ -149,15 +149,16 @@ int64_t message_move(struct engine *e, struct channel *c, int64_t id,
     char made[PUBLIC_ID_SIZE + 1];
     public_id_write(e, id, made);
     if (move_read(e, c, id, b, made, from) < 0) return -1;
-    int lane = to->options.ordered
-                   ? EMBQ_LANE_DEFAULT
-                   : lane_of_priority(sq.column_int64(from, 0) & MESSAGE_PRIORITY);
+    int64_t flags = sq.column_int64(from, 0);
+    if (to->options.ordered) /* which knows no other, as the lane tells the priority */
+        flags = (flags & ~(int64_t)MESSAGE_PRIORITY) | EMBQ_PRIORITY_DEFAULT;
+    int lane = lane_of_priority(flags & MESSAGE_PRIORITY);
     int64_t moved = message_id(to->id, lane, sequence);
     int64_t expires_ms =
         b || !to->options.ttl_ms ? 0 : clock_wall_ms() + to->options.ttl_ms;
     channel_use(to, (int64_t)1 << lane);
     sq.bind_int64(into, 1, moved);
-    sq.bind_int64(into, 2, sq.column_int64(from, 0));
+    sq.bind_int64(into, 2, flags);
     sq.bind_int64(into, 3, sq.column_int64(from, 1));
     for (int column = 2; column < 8; column++)
         bind_slice(into, column + 2, column_slice(from, column));

@@ -203,8 +203,8 @@ struct burial {
  * failed. */
 struct channel *message_grave(struct engine *e, const struct channel *c);
 /* Move it to another channel, ready at once: buried (`b`), which lengthens its history,
- * or as it is, with the ttl of where it goes. Returns its size, or -1. Deliveries and
- * runs are the caller's to clean. */
+ * or as it is, with the ttl of where it goes. An ordered one gives it the default
+ * priority. Returns its size, or -1. Deliveries and runs are the caller's to clean. */
 int64_t message_move(struct engine *e, struct channel *c, int64_t id,
                      struct channel *to, const struct burial *b);
 

@@ -168,8 +168,9 @@ class Broker(Upkeep):
                 there are none) or "drop".
             ordered: "key": messages of one key are handed out in the order of sending,
                 one at a time, and those of other keys pass (SQS FIFO: message groups).
-                "queue": all of them so. There, no priority and no delay is taken.
-                Default False.
+                "queue": all of them so. There, no priority and no delay is taken; a
+                dead letter or a redrive that comes there gets priority 4. Default
+                False.
             dedup_window: For how many seconds a `dedup_id` is known. Default 300 (SQS);
                 0: none is.
             max_messages: How many messages may be stored that are not settled. Default

@@ -184,10 +184,16 @@ class ModelFile:
         record |= {"receive_count": entry.receive_count}
         record |= {"first_at": entry.first_at_ms, "last_at": self.clock.wall_ms}
         record |= {"hops": len(entry.history) + 1}
+        self.move(entry, self.queues[target], [*entry.history, record])
+
+    def move(self, entry: Entry, to: Stored, history: list[dict[str, Any]]) -> Entry:
+        """Give a message to another queue, as a new one with its old id."""
         fresh = Entry(0, entry.id, entry.sent_at_ms, entry.body, entry.fields)
-        fresh.priority = entry.priority
-        fresh.history = [*entry.history, record]
-        self.append(self.queues[target], fresh)
+        fresh.history = history
+        if not to.options.ordered:  # there it has the default priority
+            fresh.priority = entry.priority
+        self.append(to, fresh)
+        return fresh
 
     def make_room(self, stored: Stored, entries: list[Entry]) -> None:
         """Let the oldest that nobody holds make way for these, or refuse them."""

@@ -6,13 +6,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from model_file import Entry
 from model_input import duration_ms
 
 from embq import errors
 
 if TYPE_CHECKING:
-    from model_file import ModelFile, Stored
+    from model_file import Entry, ModelFile, Stored
 
 FIELDS = ("type", "source", "key")
 OF_HISTORY = ("reason", "queue")
@@ -86,11 +85,9 @@ def redrive(file: ModelFile, source: Stored, to: Any, where: Any) -> ModelRedriv
             continue
         del source.entries[entry.row]
         source.counts["redriven"] += 1
-        fresh = Entry(0, entry.id, entry.sent_at_ms, entry.body, entry.fields)
-        fresh.priority, fresh.history = entry.priority, entry.history
+        fresh = file.move(entry, home, entry.history)
         if home.options.ttl is not None:
             ttl_ms = duration_ms(home.options.ttl, "ttl")
             fresh.expires_ms = file.clock.wall_ms + ttl_ms
-        file.append(home, fresh)
         done.moved += 1
     return done

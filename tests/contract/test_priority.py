@@ -1,12 +1,17 @@
 """Priorities: higher ones go first; in each the rules of a plain queue hold."""
 
+import contextlib
+import sqlite3
 from typing import Any
 
 import pytest
+from rig.invariants import broken
 
 from embq import Outgoing, errors
 
 AT_MOST = 100
+#: In the order of sending, which is that of their lanes too.
+MIXED = [Outgoing(n, key="k", priority=(1, 7, 9)[n]) for n in range(3)]
 
 
 def data_of(messages: list[Any]) -> list[Any]:
@@ -109,6 +114,54 @@ def test_a_dead_letter_keeps_its_priority(site: Any) -> None:
     high.reject("second")
     dead = site.broker.queue("q.dead").receive_many(2)
     assert [(m.data, m.priority) for m in dead] == [("b", 9), ("a", 2)]
+
+
+def rejected(site: Any) -> None:
+    """Bury by a verb."""
+    queue = site.broker.queue("q", dead_letter="ordered")
+    queue.send_many(MIXED)
+    for message in sorted(queue.receive_many(AT_MOST), key=lambda m: m.data):
+        message.reject("no")
+
+
+def overflowed(site: Any) -> None:
+    """Bury for want of room."""
+    options = {"max_messages": 3, "overflow": "dead_letter"}
+    queue = site.broker.queue("q", dead_letter="ordered", **options)
+    queue.send_many(MIXED)
+    queue.send_many([Outgoing("x")] * 3)
+
+
+def perished(site: Any) -> None:
+    """Bury by time."""
+    queue = site.broker.queue("q", dead_letter="ordered", ttl=10)
+    queue.send_many(MIXED)
+    site.clock.advance(11)
+    assert queue.receive() is None
+
+
+def redriven(site: Any) -> None:
+    """Bring them back."""
+    site.broker.queue("graves").send_many(MIXED)
+    assert site.broker.queue("graves").redrive(to="ordered").wait() == 3
+
+
+@pytest.mark.parametrize("ordered", ["queue", "key"])
+@pytest.mark.parametrize("move", [rejected, overflowed, perished, redriven])
+def test_an_ordered_queue_gives_the_default_priority(
+    site: Any, ordered: str, move: Any
+) -> None:
+    """What moves there goes in the order of its coming, and says so."""
+    queue = site.broker.queue("ordered", ordered=ordered)
+    move(site)
+    for n in range(3):
+        message = queue.receive()
+        assert (message.data, message.priority) == (n, 4)
+        assert queue.receive() is None
+        message.ack()
+    if site.kind == "core":
+        with contextlib.closing(sqlite3.connect(site.path)) as connection:
+            assert broken(connection) == []
 
 
 def test_auto_ack_follows_priorities(site: Any) -> None:

@@ -44,6 +44,24 @@ MUTANTS = [
         ),
     ),
     mutant(
+        "What moves into an ordered queue keeps its priority",
+        "6",
+        f"{PRIORITY}::test_an_ordered_queue_gives_the_default_priority"
+        "[core-redriven-key]",
+        (MESSAGE, "    if (to->options.ordered) /* which", "    if (0) /* which"),
+    ),
+    mutant(
+        "What moves into an ordered queue has the lane of another priority",
+        "6",
+        f"{PRIORITY}::test_an_ordered_queue_gives_the_default_priority"
+        "[core-rejected-queue]",
+        (
+            MESSAGE,
+            "int lane = lane_of_priority(flags & MESSAGE_PRIORITY);",
+            "int lane = lane_of_priority(sq.column_int64(from, 0) & MESSAGE_PRIORITY);",
+        ),
+    ),
+    mutant(
         "A suspect of a low priority goes with others",
         "5",
         f"{PRIORITY}::test_a_suspect_waits_for_its_priority[core]",
