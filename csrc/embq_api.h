@@ -207,12 +207,16 @@ int embq_browse(embq_ref broker, long long channel, long long after, int limit,
                 embq_bytes *out);
 /* Up to `limit` of those that a claim would hand out now, as they would come: */
 int embq_peek(embq_ref broker, long long channel, int limit, embq_bytes *out);
-/* One by its public id, or none. After it comes what is known about its state:
- * [its owner's pid, deadline (boot_ms), claimed_at_ms, the id of the message that has
- *  its key (nil), paused_until_ms, now (wall_ms), now (boot_ms)], 0 for what there is
- * not: */
+/* One by its public id, or none: */
 int embq_get(embq_ref broker, long long channel, const char *id, size_t id_size,
              embq_bytes *out);
+/* The same, and after it what is known about its state:
+ * [its owner's pid, deadline (boot_ms), claimed_at_ms, the id of the message that goes
+ *  first of its key or queue (nil), how many go before it (nil), whether there may be
+ *  more of those (0, 1), paused_until_ms, now (wall_ms), now (boot_ms)], 0 for what
+ * there is not: */
+int embq_explain(embq_ref broker, long long channel, const char *id, size_t id_size,
+                 embq_bytes *out);
 
 /* ---- prefetch (consumer.c) ---- */
 

@@ -38,10 +38,13 @@ int64_t keeper_glance(struct engine *e, enum statement which, int count,
 /* ---- stats.c ---- */
 
 #define TOTALS 10
+/* A column of ST_CHANNEL_READ. */
+#define CHANNEL_ORDERED 17
 
 /* What the two rows of a queue say. */
 struct counts {
     int64_t sent, sent_bytes, shard, next_sequence, subscription, lanes;
+    int64_t paused_until_ms, ordered;
     int64_t cursor[EMBQ_LANES]; /* 0: nothing handed out yet */
     int64_t removed, removed_bytes, in_flight, waiting;
     int64_t totals[TOTALS]; /* delivered .. redriven */

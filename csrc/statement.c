@@ -254,9 +254,21 @@ static const char *const texts[STATEMENTS] = {
         "where m.id > ?1 and m.id <= ?2\n"
         "order by m.id\n"
         "limit ?3",
-    [ST_LOOK_QUEUE] = "select paused_until_ms, ordered\n"
-                      "from embq_channel\n"
-                      "where id = ?1",
+    /* What ST_DELIVERY_RETRIES finds, suspects among the others. */
+    [ST_LOOK_WAITING] = "select message, due_at_ms\n"
+                        "from embq_delivery\n"
+                        "where subscription = ?1 and lane = ?2 and kind = 0\n"
+                        "  and due_at_ms between 0 and ?3 and owner is null\n"
+                        "union all\n"
+                        "select message, due_at_ms\n"
+                        "from embq_delivery\n"
+                        "where subscription = ?1 and lane = ?2 and kind = 1\n"
+                        "  and due_at_ms between 0 and ?3 and owner is null\n"
+                        "union all\n"
+                        "select message, due_at_ms\n"
+                        "from embq_due\n"
+                        "where subscription = ?1 and lane = ?2 and due_at_ms <= ?3\n"
+                        "order by 2, 1",
     /* By going through all runs. */
     [ST_LOOK_RUN] = "select id, first, states, owner, claimed_at_ms\n"
                     "from embq_state\n"
@@ -386,6 +398,15 @@ static const char *const texts[STATEMENTS] = {
                     "where subscription = ?1 and key_hash = ?2\n"
                     "order by message\n"
                     "limit 1",
+    /* The first one of a key among the next ?3. */
+    [ST_KEY_BEFORE] = "select id\n"
+                      "from (select id, key\n"
+                      "      from embq_message_%d\n"
+                      "      where id > ?1 and id <= ?2\n"
+                      "      order by id\n"
+                      "      limit ?3)\n"
+                      "where key = ?4\n"
+                      "limit 1",
     [ST_KEY_PASS_ON] = "update embq_key\n"
                        "set message = ?3\n"
                        "where subscription = ?1 and key_hash = ?2",

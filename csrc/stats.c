@@ -42,6 +42,8 @@ int counts_read(struct reading *r, int64_t handle, struct counts *n) {
     sqlite3_stmt *s = reading_ints(r, ST_CHANNEL_READ, 0, INTS(channel));
     if (!reading_step(r, s)) return 0;
     n->shard = sq.column_int64(s, 1);
+    n->paused_until_ms = sq.column_int64(s, 2);
+    n->ordered = sq.column_int64(s, CHANNEL_ORDERED);
     int there = sq.column_type(s, 0) != SQLITE_NULL; /* a name: see channel_is() */
     there &= sq.column_int64(s, 4) == handle_generation(handle);
     sq.reset(s);

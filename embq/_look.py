@@ -1,7 +1,7 @@
 """`Looking`: seeing messages without receiving them; part of `Queue`."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Generic, NoReturn
 
 import msgspec
@@ -9,6 +9,7 @@ import msgspec
 from embq import _native
 from embq._codec import CODECS, encode_text
 from embq._options import Options, count
+from embq._times import datetime_of
 from embq._view import Form, Misfit
 from embq.errors import BodyError, InvalidArgument, InvalidReceipt, NotFound
 from embq.messages import Message, T
@@ -16,7 +17,6 @@ from embq.messages import Message, T
 STATES = ("ready", "delayed", "blocked", "in_flight")
 _PAGE = 256
 _PEEK_MOST = 1024
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SUSPECT = 1
 
 
@@ -34,7 +34,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         held_for: For how many seconds it is held, where that is known.
         lease_left: Seconds until the lease ends. Below 0: it ended, and the next claim
             returns it.
-        behind: The id of the message of the same key that goes first.
+        behind: In a queue that is ordered, the id of the message that goes first: of
+            the same key, or of all. None: it is itself the first, or it has no key.
+        ahead: Of one that is ready, and behind no other of its key: how many go before
+            it, as things are now. Retries go before what is new, though one hand-out in
+            eight is new all the same. Counted to 1,000.
+        more_ahead: There are, or may be, more than `ahead`.
         error: Of the last `nack`.
         history: Why it is a dead letter; see `Message.history`.
         expires_at: When its `ttl` is over.
@@ -51,6 +56,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     held_for: float | None
     lease_left: float | None
     behind: str | None
+    ahead: int | None
+    more_ahead: bool
     error: str | None
     history: list[dict[str, Any]]
     expires_at: datetime | None
@@ -59,15 +66,14 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         parts = [f"in {self.queue}: {self._where()}"]
         if self.receive_count:
-            times = "once" if self.receive_count == 1 else f"{self.receive_count} times"
-            parts.append(f"received {times}")
+            parts.append(f"received {_times(self.receive_count)}")
         if self.error:
             parts.append(f"its last error: {self.error}")
         if self.history:
             last = self.history[-1]
             why = f"dead in {last['queue']}: {last['reason']}"
             why += f" ({last['error']})" if last.get("error") else ""
-            parts.append(f"{why}, after {last['receive_count']} receives")
+            parts.append(f"{why}, received {_times(last['receive_count'])}")
         if self.expires_at:
             parts.append(f"it perishes at {_time(self.expires_at)}")
         if self.paused_until:
@@ -82,9 +88,18 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
             return f"blocked behind another of its key{first}"
         if self.state == "in_flight":
             return self._lease()
-        if self.behind:
-            return f"ready, but for {self.behind} of its key, which goes first"
-        return "ready, to be handed out alone" if self.suspect else "ready"
+        alone = ", to be handed out alone" if self.suspect else ""
+        return f"ready{alone}, {self._turn()}"
+
+    def _turn(self) -> str:
+        if self.ahead is None:
+            return f"after {self.behind} of its key, which goes first"
+        if not self.ahead and not self.more_ahead:
+            return "and next"
+        least = "at least " if self.more_ahead else ""
+        others = "1 other" if self.ahead == 1 else f"{self.ahead:,} others"
+        first = f": {self.behind} goes first" if self.behind else ""
+        return f"after {least}{others}{first}"
 
     def _lease(self) -> str:
         text = f"leased by process {self.owner}" if self.owner else "leased"
@@ -166,10 +181,13 @@ class Looking(Generic[T]):
     def peek(self, n: int = 1) -> list[Message[T]]:
         """Return the messages that would be handed out next, in that order.
 
-        It is the order of a single consumer that takes all at once; retries and new
-        messages of one priority may come mixed. What a claim would first take back from
-        a lease that ended is not among them. In a queue that is ordered by key, those
-        that are not among the next 16,384 are not found.
+        It is the order of a single consumer that acks each at once: higher priorities
+        first, and in each what waited before what is new. Of eight hand-outs in a row
+        one is new all the same, which is not seen here; and a consumer that takes many
+        at once gets suspects apart. What a claim would first take back from a lease
+        that ended is not among them; nor is, in an ordered queue, what stands behind
+        one whose `ttl` is over. In a queue that is ordered by key, those that are not
+        among the next 16,384 are not found.
 
         Args:
             n: How many at most, 1,024 in one call.
@@ -250,7 +268,7 @@ class Looking(Generic[T]):
         Raises:
             NotFound: It is not in this queue: settled, moved, or never sent to it.
         """
-        found = _native.get(self._handle, self._channel, encode_text(id, "id"))
+        found = _native.explain(self._handle, self._channel, encode_text(id, "id"))
         if not found:
             msg = f"queue {self.name!r}: there is no such message, or no more"
             raise NotFound(msg)
@@ -267,15 +285,17 @@ class Looking(Generic[T]):
             state=state,
             receive_count=message.receive_count,
             suspect=looked.kind == _SUSPECT and not held,
-            due_at=_datetime(looked.due_at_ms) if waits else None,
+            due_at=datetime_of(looked.due_at_ms) if waits else None,
             owner=facts.owner or None if held else None,
             held_for=(facts.wall_ms - since) / 1000 if held and since else None,
             lease_left=(facts.deadline_ms - facts.boot_ms) / 1000 if held else None,
             behind=facts.behind,
+            ahead=facts.ahead,
+            more_ahead=bool(facts.more_ahead),
             error=looked.error,
             history=message.history,
             expires_at=message.expires_at,
-            paused_until=_datetime(facts.paused_until_ms) if paused else None,
+            paused_until=datetime_of(facts.paused_until_ms) if paused else None,
         )
 
     def _shown(self, looked: _native.Looked) -> Message[T]:
@@ -291,11 +311,8 @@ class Looking(Generic[T]):
 _SMALL_MS = 1 << 31
 
 
-def _datetime(at_ms: int) -> datetime | None:
-    try:
-        return _EPOCH + timedelta(milliseconds=at_ms)
-    except OverflowError:
-        return None  # for ever
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _time(at: datetime) -> str:

@@ -262,6 +262,8 @@ class Facts(msgspec.Struct, array_like=True, gc=False):
     deadline_ms: int
     claimed_at_ms: int
     behind: str | None
+    ahead: int | None
+    more_ahead: int
     paused_until_ms: int
     wall_ms: int
     boot_ms: int
@@ -281,9 +283,16 @@ def peek(broker: int, channel: int, limit: int) -> list[Looked]:
     return looked
 
 
-def get(broker: int, channel: int, message: bytes) -> tuple[Looked, Facts] | None:
-    """Read one by its public id."""
-    call = _lib.embq_get
+def get(broker: int, channel: int, message: bytes) -> list[Looked]:
+    """Read one by its public id; an empty list when there is none."""
+    _, packed = _fetch(_lib.embq_get, broker, channel, message, len(message))
+    looked: list[Looked] = _decode_looked(packed, list[Looked])
+    return looked
+
+
+def explain(broker: int, channel: int, message: bytes) -> tuple[Looked, Facts] | None:
+    """Read one by its public id, and what is known about its state."""
+    call = _lib.embq_explain
     found, packed = _fetch(call, broker, channel, message, len(message))
     return _decode_looked(packed, tuple[Looked, Facts]) if found else None
 

@@ -99,6 +99,14 @@ def epoch_ms(value: datetime, what: str) -> int:
     return max(0, -((_EPOCH - value) // _MILLISECOND))
 
 
+def datetime_of(at_ms: int) -> datetime | None:
+    """Turn ms since 1970 into a datetime in UTC; None: no calendar has that time."""
+    try:
+        return _EPOCH + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        return None
+
+
 def rfc_3339(moment: datetime) -> str:
     """Write a point of time in UTC as text, to the millisecond (RFC 3339)."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,13 +8,14 @@ out.
 import base64
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 import msgspec
 
 from embq import _dicts
+from embq._times import datetime_of
 from embq.errors import Corrupt, LeaseExpiredWarning, LeaseLost
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ else:
     T = TypeVar("T")
 
 _Kind = type[BaseException]  # in Message, `type` is a field
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Attributes(msgspec.Struct):
@@ -51,11 +51,11 @@ def _from_file(text: str | None, kind: Any, what: str) -> Any:
 
 
 def _datetime(at_ms: int, what: str) -> datetime:
-    try:
-        return _EPOCH + timedelta(milliseconds=at_ms)
-    except OverflowError:
+    found = datetime_of(at_ms)
+    if found is None:
         msg = f"a message {what} {at_ms} ms after 1970"
-        raise Corrupt(msg) from None
+        raise Corrupt(msg)
+    return found
 
 
 class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
@@ -300,6 +300,8 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
         return found or _Attributes()
 
     def __enter__(self) -> Self:
+        if not self._receipt:  # it was looked at: the body must not run
+            self._home.refuse()
         return self
 
     def __exit__(

@@ -8,16 +8,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 from clock import START_WALL_MS, ClockFile
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 from model import ModelBroker
-from model_file import BLOCKED, IN_FLIGHT, OUTCOMES, READY, STATES, ModelFile
+from model_file import BLOCKED, DELAYED, IN_FLIGHT, OUTCOMES, READY, STATES, ModelFile
 
-import embq
-from embq import Backoff, _look, errors
+from embq import Backoff, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from embq import Explanation
 
 RETRY = Backoff(2.0, factor=2, cap=16.0, jitter=False)
 QUEUES: dict[str, dict[str, Any]] = {
@@ -245,22 +247,32 @@ class Comparison(RuleBasedStateMachine):
                 mark = int(entry.suspect and state != IN_FLIGHT)
                 expected[entry.id] = (name, state, entry.receive_count, mark)
         assert seen == expected, f"embq_messages: {seen}, the model: {expected}"
-        self.looks_agree(messages)
+        self.looks_agree()
 
-    def looks_agree(self, messages: list[Any]) -> None:
-        """Browsing, and looking at one, tell the states that the view does."""
+    def looks_agree(self) -> None:
+        """What is seen without receiving is the model's, and in its order."""
         for name in self.file.queues:
-            real = self.pair_of(HERE, name)[0]
-            if not isinstance(real, embq.Queue):
-                return  # the model has no look of its own
-            wanted = {}
-            for _, _, key, state, due_ms, *_ in (m for m in messages if m[0] == name):
-                late = (due_ms or 0) > self.clock.wall_ms  # the view has SQLite's clock
-                timed = state in (READY, "delayed")
-                wanted[key] = ("delayed" if late else READY) if timed else state
-            got = {m.id: s for s in _look.STATES for m in real.browse(state=s)}
-            assert got == wanted, f"{name}: browsed {got}, the view: {wanted}"
-            for key in list(wanted)[:1]:
-                assert real.explain(key).state == wanted[key]
-            ready = {key for key, state in wanted.items() if state == READY}
-            assert {m.id for m in real.peek(100)} <= ready
+            real, model = self.pair_of(HERE, name)
+            got, wanted = [self.ids[m.id] for m in real.peek(100)], model.peek(100)
+            assert got == [m.id for m in wanted], f"{name}: peeked {got}"
+            for states in ((READY, BLOCKED), (DELAYED,), (IN_FLIGHT,)):
+                seen = {self.ids[m.id] for s in states for m in real.browse(state=s)}
+                there = {m.id for s in states for m in model.browse(state=s)}
+                assert seen == there, f"{name}, {states}: browsed {seen}, not {there}"
+            keys = [m.id for m in real.browse()]
+            if keys:
+                key = keys[self.sent % len(keys)]
+                told = self.told(real.explain(key), real=True)
+                wants = self.told(model.explain(self.ids[key]), real=False)
+                assert told == wants, f"{name}: explained {told}, the model {wants}"
+
+    def told(self, explained: Explanation, *, real: bool) -> dict[str, Any]:
+        """Say what an explanation says that the model knows, with the model's ids."""
+        said: dict[str, Any] = msgspec.structs.asdict(explained)
+        del said["owner"], said["held_for"]
+        if real:
+            said["id"] = self.ids[explained.id]
+            said["behind"] = explained.behind and self.ids[explained.behind]
+        if said["state"] == BLOCKED:
+            said["state"] = READY  # whether a claim has seen it, is open
+        return said

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import model_input
+import model_look
 import model_redrive
 from model_file import READY, Entry, ModelFile, Stored
 from model_input import duration_ms
@@ -94,7 +95,7 @@ class ModelBroker:
             raise errors.Closed("the broker is closed")
 
 
-class ModelQueue:
+class ModelQueue(model_look.ModelLooking):
     """A queue, seen by one process."""
 
     def __init__(self, broker: ModelBroker, stored: Stored) -> None:
@@ -317,6 +318,9 @@ class ModelQueue:
     def ack_many(self, messages: Iterable[ModelMessage]) -> int:
         """Ack what is still held; how many. None of some: `LeaseLost`."""
         messages = list(messages)
+        for looked in messages:
+            if isinstance(looked, model_look.Looked):
+                looked._held()
         held = [message for message in messages if self._current(message)]
         for message in held:
             message.ack()
@@ -340,7 +344,8 @@ class ModelQueue:
     def pause(self, until: Any = None) -> None:
         """Hand out nothing until then."""
         self.check()
-        until_ms = model_input.point_ms(until, "until") if until else 1 << 62
+        last_ms = model_input.LAST_MS
+        until_ms = model_input.point_ms(until, "until") if until else last_ms
         self.stored.paused_until_ms = until_ms
 
     def is_paused(self) -> bool:

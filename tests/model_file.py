@@ -41,6 +41,7 @@ class Entry:  # a message as it is stored
     owner: ModelBroker | None = None  # the lease: who holds it ...
     deadline_ms: int = 0  # ... and until when, by the boot clock
     receipt: bytes | None = None  # of the latest delivery, while it is good
+    error: str | None = None  # of the last nack that gave one
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from embq import Backoff, Sent, errors
 
+LAST_MS = 253_402_300_799_999  # the end of the year 9999
 HUNDRED_YEARS_MS = 36_525 * 86_400_000
 TEXTS = ("type", "source", "key", "correlation_id", "reply_to", "dedup_id")
 FIELDS = (*TEXTS, "headers", "version")

@@ -70,6 +70,7 @@ class ModelMessage:
         entry = self._settle("nacked")
         if self._file.is_last(self._stored, entry):
             return self._file.bury(self._stored, entry, "max_receives", error)
+        entry.error = error or entry.error
         if delay_ms is None:
             retry = self._stored.options.retry  # without its jitter
             delay_ms = model_input.backoff_ms(retry, entry.receive_count)

@@ -203,7 +203,7 @@ def test_looking(queued: Path) -> None:
     assert run(queued, "get", "jobs", first["id"], "--json").stdout == (
         run(queued, "peek", "jobs", "--json").stdout
     )
-    assert run(queued, "why", first["id"]).stdout == "in jobs: ready\n"
+    assert run(queued, "why", first["id"]).stdout == "in jobs: ready, and next\n"
     assert run(queued, "why", "0" * 32).returncode == 2
     assert run(queued, "get", "jobs", "0" * 32).returncode == 2
     assert run(queued, "browse", "jobs", "--state", "delayed").stdout == ""

@@ -33,6 +33,7 @@ import deleting
 import delivering
 import keeping
 import living
+import looking
 import placing
 import producing
 import redriving
@@ -44,6 +45,7 @@ MUTANTS: list[Mutant] = [
     *storing.MUTANTS,
     *delivering.MUTANTS,
     *living.MUTANTS,
+    *looking.MUTANTS,
     *placing.MUTANTS,
     *producing.MUTANTS,
     *redriving.MUTANTS,
