@@ -162,8 +162,8 @@ int64_t delete_run(struct engine *e, struct op *op) {
 
 void deletes_look(struct engine *e) {
     if (clock_real_us() - ATOMIC_LOAD(&e->deleting_us) < QUIET_US) return;
-    int64_t handle = keeper_glance(e, ST_CHANNEL_GONE, 0, NULL);
-    if (!handle) return;
+    int64_t handle = keeper_glance_anew(e, &e->no_delete, ST_CHANNEL_GONE);
+    if (handle <= 0) return;
     ATOMIC_STORE(&e->deleting_us, clock_real_us());
     keeper_stage(e, OP_DELETE, handle);
 }

@@ -123,6 +123,7 @@ struct engine {
     int keeper_sleeps, keeper_stops;
     int keeper_busy; /* at a checkpoint or other chores: it will not lead for a while */
     int64_t checkpoint_after_us; /* the last one got nowhere: not before then */
+    struct wal_header no_delete, no_redrive; /* when it found none to go on with */
     pthread_mutex_t checkpoint_mutex;
 
     struct absence

@@ -31,9 +31,13 @@ int64_t reading_gone(struct reading *r);
 int64_t reading_answer(struct reading *r, int64_t result, struct packer *p,
                        embq_bytes *out);
 /* For the keeper, which is no call of anybody's: the first number of the first row, 0
- * when there is none or it cannot be read now. */
+ * when there is none, -1 when it cannot be read now. */
 int64_t keeper_glance(struct engine *e, enum statement which, int count,
                       const int64_t *values);
+/* The same of what only a commit can bring: there is no read as long as nobody has
+ * committed since there was none, which `*none` keeps. */
+int64_t keeper_glance_anew(struct engine *e, struct wal_header *none,
+                           enum statement which);
 
 /* ---- stats.c ---- */
 

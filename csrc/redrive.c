@@ -261,6 +261,7 @@ int64_t redrive_step(struct engine *e) {
 }
 
 void redrives_look(struct engine *e) {
+    if (keeper_glance_anew(e, &e->no_redrive, ST_REDRIVE_OPEN) <= 0) return;
     int64_t due = keeper_glance(e, ST_REDRIVE_NEXT, INTS(e->slot, clock_wall_ms()));
-    if (due) keeper_stage(e, OP_REDRIVE_STEP, 0);
+    if (due > 0) keeper_stage(e, OP_REDRIVE_STEP, 0);
 }

@@ -480,6 +480,10 @@ static const char *const texts[STATEMENTS] = {
                        "order by expires_at_ms\n"
                        "limit 1",
 
+    [ST_REDRIVE_OPEN] = "select channel\n"
+                        "from embq_redrive\n"
+                        "where ended_at_ms is null\n"
+                        "limit 1",
     /* One of this process (?1), or of one that is gone, which may go on now (?2). */
     [ST_REDRIVE_NEXT] = "select channel\n"
                         "from embq_redrive\n"

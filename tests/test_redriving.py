@@ -167,6 +167,19 @@ def test_another_process_goes_on(path: Path, children: Children) -> None:
         assert [message.data for message in came] == list(range(600))
 
 
+def test_a_keeper_at_rest_goes_on(path: Path, children: Children) -> None:
+    """CASE 16: so does one that had nothing to do, and is not asked."""
+    with filled(path, 200) as broker:
+        time.sleep(0.6)  # two looks that found nothing
+        child = children.start(KILLED, path)
+        children.expect(child, "begun")
+        child.kill()
+        child.wait(10)
+        other = broker.queue("other")
+        assert other.depth() < 200
+        wait_until(lambda: other.depth() == 200, "all are moved", 15)
+
+
 def test_killed_at_every_call(tmp_path: Path, *, soak: bool) -> None:
     """CASES 16, 17: wherever it is killed, each message is there once, and it ends."""
     template = tmp_path / "template"

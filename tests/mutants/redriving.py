@@ -124,4 +124,14 @@ MUTANTS = [
         f"{TASKS}::test_whoever_opens_the_file_goes_on",
         (KEEPER, "    redrives_look(e);\n", ""),
     ),
+    mutant(
+        "A keeper that found no redrive once looks for none any more",
+        "2, CASE 16",
+        f"{TASKS}::test_a_keeper_at_rest_goes_on",
+        (
+            "csrc/reading.c",
+            "    if (!memcmp(&now, none, sizeof now)) return 0;",
+            "    if (none->words[0]) return 0;",
+        ),
+    ),
 ]
