@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import traceback
 from collections import Counter
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from images_asked import IN_LANE
 from images_commits import Commits
-from images_outside import IN_LANE, Outside, Row
+from images_outside import Outside, Row
+from images_work import payload
 from invariants import broken
 
 import embq
@@ -29,7 +32,9 @@ select id, state <> 'in_flight'
 from embq_messages
 where expires_at_ms < (julianday('now') - 2440587.5) * 86400000
 """
-OLD_RECEIPTS = 3
+SETTINGS = "select name, {} from embq_channel where kind = 1"
+WHATS = ("visibility_timeout_ms", "paused_until_ms")
+OLD_RECEIPTS, SENT_AGAIN = 3, 8
 
 
 @dataclass
@@ -46,6 +51,7 @@ class Case:
         self.faults: list[str] = []
         self.broker: embq.Broker
         self.rows: list[Row] = []
+        self.certain = 0
 
     def judge(self) -> list[str]:
         """Open it, look, use it, close it; return what is wrong."""
@@ -103,14 +109,24 @@ class Case:
             self._wrong(f"integrity_check: {found}")
 
     def _compare_messages(self, looking: sqlite3.Connection) -> None:
-        self.rows = [Row(*row) for row in looking.execute(MESSAGES)]
+        self._read(looking)
         inserts: set[int] = set()
         if looking.execute("select 1 from sqlite_schema where name = 'app'").fetchall():
             found = looking.execute("select n, text from app").fetchall()
             inserts = {n for n, _ in found}
             if any(text != "x" * abs(n) for n, text in found):
                 self._wrong("the application's rows are damaged")
-        self.faults += self.outside.faults(self.rows, inserts, killed=self.killed)
+        settings = {
+            (row[0], what): row[at]
+            for row in looking.execute(SETTINGS.format(", ".join(WHATS)))
+            for at, what in enumerate(WHATS, 1)
+        }
+        found = self.rows, inserts, settings
+        self.faults += self.outside.faults(*found, killed=self.killed)
+        self.certain = self.outside.certain(*found, killed=self.killed)
+
+    def _read(self, looking: sqlite3.Connection) -> None:
+        self.rows = [Row(*row) for row in looking.execute(MESSAGES)]
 
     def _compare_counts(self, looking: sqlite3.Connection) -> None:
         """Do the counters say what there is?"""
@@ -137,11 +153,40 @@ class Case:
             self._wrong(f"the receipt of {key} from before the cut was accepted")
 
     def _use(self, looking: sqlite3.Connection) -> None:
+        self._send_again(looking)
+        self._resume(looking)
         self._let_perish(looking)
         for name in dict.fromkeys([*self.outside.queues, *self.broker.queues()]):
             queue = self.broker.queue(name)
             self._drain(looking, queue)
             self._send_new(queue)
+
+    def _send_again(self, looking: sqlite3.Connection) -> None:
+        """What was sent under a dedup id is known by it if it was stored, else not."""
+        there = {json.loads(row.data)["k"]: row.id for row in self.rows}
+        known = sorted(self.outside.known)
+        for key in self.rng.sample(known, min(len(known), SENT_AGAIN)):
+            one = self.outside.messages[key]
+            queue = self.broker.queue(one.queue)
+            sent = queue.send(payload(key), dedup_id=key)
+            stored = key in there or one.stays(self.certain)
+            first = there.get(key, one.id)
+            if stored and (not sent.duplicate or sent.id != first):
+                self._wrong(f"{key} was stored as {first}, and sent again it is {sent}")
+            if sent.duplicate and not stored and not one.may_be_gone:
+                self._wrong(f"{key} was not stored, and sent again it is {sent}")
+            if not sent.duplicate and sent.id in self.outside.ids:
+                self._wrong(f"{key} got an id that was given out before: {sent}")
+        self._read(looking)
+
+    def _resume(self, looking: sqlite3.Connection) -> None:
+        """What is paused hands out nothing, until it is not any more."""
+        paused = "select name from embq_channel where kind = 1 and paused_until_ms > 0"
+        for (name,) in looking.execute(paused).fetchall():
+            queue = self.broker.queue(name)
+            if (message := queue.receive()) is not None:
+                self._wrong(f"{message} came from a queue that is paused")
+            queue.resume()
 
     def _let_perish(self, looking: sqlite3.Connection) -> None:
         """What is too old becomes a dead letter by a claim, and nothing else does."""
@@ -151,7 +196,7 @@ class Case:
         if (message := self.broker.queue("sweep").receive()) is not None:
             self._wrong(f"{message} came from a queue that nobody sent to")
         before = {row.id: row.queue for row in self.rows}
-        self.rows = [Row(*row) for row in looking.execute(MESSAGES)]
+        self._read(looking)
         after = {row.id: row.queue for row in self.rows}
         # What a dead process holds may be given back just now, and perish as well.
         late = {one for one, free in over.items() if free or after.get(one) != "q"}

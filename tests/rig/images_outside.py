@@ -12,20 +12,21 @@
 - What was handed over at most once by a full broker is gone, and no more than a block
   is gone that was not handed over.
 - After a kill, where nothing is lost, a confirmed ack or reject holds as well.
+- What was asked for of a queue or of one message, see images_asked.py: at full it is
+  done, at normal it is while anything later is there.
+- One dedup id is one message, whoever sends it again.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from images_asked import IN_LANE, NEVER, Asked, Call, Settings
 from images_work import payload
-
-NEVER = 1 << 60
-IN_LANE = (1 << 41) - 1  # the sequence in a row's number: it counts over all lanes
 
 
 class Row(NamedTuple):
@@ -39,23 +40,21 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Sending:
+class Sending(Call):
     """One message, as its sender knows it."""
 
     queue: str
-    mode: str
-    begun: int
     batch: tuple[str, ...]
-    confirmed: int = NEVER  # where in the record
     id: str | None = None
     verbs: set[str] = field(default_factory=set)  # begun
     done: set[str] = field(default_factory=set)
     taken: str | None = None  # the durability of the broker that took it
+    removals: list[Call] = field(default_factory=list)  # that it does not outlive
 
     @property
     def may_be_gone(self) -> bool:
         """Whether something had begun that removes it."""
-        return "ack" in self.verbs or self.taken is not None
+        return bool(self.verbs & {"ack", "cancel", "purge"}) or self.taken is not None
 
 
 class Outside:
@@ -64,6 +63,9 @@ class Outside:
     def __init__(self) -> None:
         self.messages: dict[str, Sending] = {}
         self.inserts: dict[int, Sending] = {}  # the application's
+        self.asked = Asked()
+        self.known: set[str] = set()  # sent with themselves as dedup id
+        self._tries: dict[str, tuple[Call, list[str]]] = {}  # by ticket
         self.mortal: set[str] = set()  # their ttl may be over
         self.queues: list[str] = []
         #: By queue: how many at most are out of the file and not yet handed over.
@@ -71,7 +73,9 @@ class Outside:
         self._claimed: dict[str, int] = {}
         self.ids: set[str] = set()
         self.receipts: list[tuple[str, str, str]] = []  # queue, key, receipt
-        self.covered = 0  # what was confirmed before this moment is certain
+        #: What was confirmed before this moment is certain; so is all before the record.
+        self.covered = 1
+        self.wrong: list[str] = []  # in what was said, whatever is left after a cut
 
     def hear(self, at: int, words: list[Any]) -> None:
         """Listen to words at this place of the record."""
@@ -79,17 +83,27 @@ class Outside:
             case ["queue", name]:
                 self.queues.append(name)
             case ["send", _, mode, queue, keys]:
-                for key in keys:
-                    self.messages[key] = Sending(queue, mode, at, tuple(keys))
+                self._begin(Call(mode, at), queue, keys)
             case ["sent", ticket, ids]:
-                self._confirm(at, self.messages[ticket].batch, ids)
+                one = self.messages[ticket]
+                self._confirm(at, Call(one.mode, one.begun), one.batch, ids)
+            case ["repeat", ticket, mode, queue, keys]:
+                call = Call(mode, at)
+                self._tries[ticket] = call, keys
+                self.known.update(keys)
+                self._begin(call, queue, [k for k in keys if k not in self.messages])
+            case ["repeated", ticket, ids]:
+                self._confirm(at, *self._tries[ticket], ids)
             case ["mortal", keys]:
                 self.mortal.update(keys)
             case ["app", number]:
-                self.inserts[number] = Sending("app", "full", at, ())
+                self.inserts[number] = Sending("full", at, "app", ())
             case ["apped", number]:
-                self.inserts[number].confirmed = at
-                self.covered = max(self.covered, self.inserts[number].begun)
+                self._done(at, self.inserts[number])
+            case ["cancel" | "cancelled" | "purge" | "purged" | "set" | "was set", *_]:
+                done = self.asked.hear(at, words, self.messages)
+                if done:
+                    self._done(at, done)
             case _:
                 self._hear_of_receiving(at, words)
 
@@ -114,20 +128,52 @@ class Outside:
             case _:
                 raise ValueError(words)
 
-    def _confirm(self, at: int, batch: tuple[str, ...], ids: list[str]) -> None:
-        for key, identity in zip(batch, ids, strict=True):
+    def _begin(self, call: Call, queue: str, keys: list[str]) -> None:
+        for key in keys:
+            one = Sending(call.mode, call.begun, queue, tuple(keys))
+            self.messages[key] = one
+            if queue in self.asked.purging:
+                one.verbs.add("purge")
+
+    def _confirm(
+        self, at: int, call: Call, keys: Sequence[str], ids: list[str]
+    ) -> None:
+        for key, identity in zip(keys, ids, strict=True):
             one = self.messages[key]
-            one.confirmed, one.id = at, identity
+            if one.id not in (None, identity):
+                self.wrong.append(f"{key} was stored as {one.id} and as {identity}")
+            if one.confirmed == NEVER or call.mode == "full":
+                one.mode = call.mode  # what an earlier try said is not known, or weaker
+            one.confirmed, one.id = min(one.confirmed, at), identity
             self.ids.add(identity)
-            if one.mode == "full":
-                self.covered = max(self.covered, one.begun)
+        self._done(at, call)
+
+    def _done(self, at: int, call: Call) -> None:
+        """Note that it is confirmed: at full, so is what was confirmed before it."""
+        call.confirmed = at
+        if call.mode == "full":
+            self.covered = max(self.covered, call.begun)
 
     # ---- what may be expected ----
 
-    def faults(self, rows: list[Row], inserts: set[int], *, killed: bool) -> list[str]:
+    def certain(
+        self, rows: list[Row], inserts: set[int], settings: Settings, *, killed: bool
+    ) -> int:
+        """Tell before which moment all that was confirmed must be there."""
+        if killed:
+            return NEVER
+        there = {json.loads(row.data)["k"] for row in rows}
+        present = [one.begun for key, one in self.messages.items() if key in there]
+        present += [self.inserts[n].begun for n in inserts & self.inserts.keys()]
+        present += self.asked.seen(settings)
+        return max([self.covered, *present])
+
+    def faults(
+        self, rows: list[Row], inserts: set[int], settings: Settings, *, killed: bool
+    ) -> list[str]:
         """Compare with what is there."""
         places: dict[str, list[Row]] = defaultdict(list)
-        found = []
+        found = [*self.wrong]
         for row in rows:
             data = json.loads(row.data)
             places[data["k"]].append(row)
@@ -135,12 +181,17 @@ class Outside:
                 found.append(f"{data['k']} is there, but nobody sent it")
             elif data != payload(data["k"]):
                 found.append(f"{data['k']} has another content")
+        certain = self.certain(rows, inserts, settings, killed=killed)
         for key, one in self.messages.items():
             found += self._of_one(key, one, places[key], killed=killed)
+            if places[key] and any(call.stays(certain) for call in one.removals):
+                found.append(f"{key} is there, after it was cancelled or purged")
         there = {key for key in self.messages if places[key]}
-        found += self._gone(there, inserts, killed=killed)
+        found += self._gone(there, inserts, certain)
         found += self._batches(there)
         found += self._disorder(rows)
+        found += self.asked.faults(settings, certain)
+        found += self.asked.holes(self.messages, there, certain)
         return found
 
     def _of_one(
@@ -164,20 +215,11 @@ class Outside:
             if killed and "reject" in one.done and not dead:
                 yield f"{key} is no dead letter after a kill, and was rejected"
 
-    def _gone(
-        self, there: set[str], inserts: set[int], *, killed: bool
-    ) -> Iterator[str]:
+    def _gone(self, there: set[str], inserts: set[int], certain: int) -> Iterator[str]:
         """What is missing that must be there: before the last that is, or covered."""
-        present = [self.messages[key] for key in there]
-        present += [self.inserts[n] for n in inserts & self.inserts.keys()]
-        edge = max((one.begun for one in present), default=0)
-        certain = NEVER if killed else max(self.covered, edge)
         excused = dict(self.blocks)  # at most a block that nobody was handed
         for key, one in self.messages.items():
-            must = one.confirmed < certain or (
-                one.mode == "full" and one.confirmed < NEVER
-            )
-            if key in there or one.may_be_gone or not must:
+            if key in there or one.may_be_gone or not one.stays(certain):
                 continue
             excused[one.queue] = excused.get(one.queue, 0) - 1
             if excused[one.queue] < 0:

@@ -37,7 +37,10 @@ MODES = {"killed": 8, "bare": 22, "image": 70}
 SHM_SIZE = 32768
 #: What `_planted` and `Replay` can do to a record: bugs, and an SQLite of another kind.
 PLANTS = ("no fsync", "no folder fsync", "early", "SQLite without folder fsync")
-CONFIRMED = b'["sent"', b'["taken"', b'["done"', b'["apped"'
+CONFIRMED = (
+    *(b'["sent"', b'["taken"', b'["done"', b'["apped"'),
+    *(b'["repeated"', b'["cancelled"', b'["purged"', b'["was set"'),
+)
 
 _sqlite.bind()
 

@@ -10,6 +10,8 @@ Words, as JSON lists, each said before or after the call that it is about:
     ack|nack|reject KEY               begins; done VERB KEY: it has returned
     mortal KEYS                       any claim may let them perish from now on
     app N                             an insert of the application's begins; apped N
+
+Those of dedup ids are in images_again.py, those of upkeep in images_asked.py.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from interpose import DELAY, FOREVER, Rig
 import embq
 
 SIZES = (20, 20, 100, 100, 300, 1000, 5000)
-BIG = 40_000
+SIZE_OF = {"B": 40_000, "P": 20}  # by the first letter of a key
 PATIENCE_S = 20.0
 SOON_S, FAR_S = 0.005, 10_000.0
 
@@ -44,7 +46,7 @@ def payload(key: str) -> dict[str, str]:
     else be whole if such a page stood there before the -wal started over.
     """
     crc = zlib.crc32(key.encode())
-    size = BIG if key[0] == "B" else SIZES[crc % len(SIZES)]
+    size = SIZE_OF.get(key[0], SIZES[crc % len(SIZES)])
     unit = hashlib.sha256(key.encode()).hexdigest()
     return {"k": key, "p": (unit * (size // len(unit) + 1))[:size]}
 
@@ -100,14 +102,18 @@ class Run:
             sent = queue.send_many([payload(key) for key in keys])
         self.say("sent", keys[0], [one.id for one in sent])
 
-    def place(self, queue: embq.Queue, **placed: dict[str, Any]) -> None:
+    def place(
+        self, queue: embq.Queue, **placed: dict[str, Any]
+    ) -> list[embq.Sent]:
         """Send by key what has more fields than data: one, or several as a batch."""
         keys = list(placed)
         mortal = [key for key in keys if placed[key].get("ttl", FAR_S) < FAR_S]
         self.say("mortal", mortal)
         self.say("send", keys[0], self.mode(queue), queue.name, keys)
         outgoing = [embq.Outgoing(payload(key), **placed[key]) for key in keys]
-        self.say("sent", keys[0], [one.id for one in queue.send_many(outgoing)])
+        sent = queue.send_many(outgoing)
+        self.say("sent", keys[0], [one.id for one in sent])
+        return sent
 
     def stage(self, queue: embq.Queue, *keys: str) -> None:
         """Send without waiting, then wait for each."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from images_again import racing, repeating
+from images_upkeep import cancelling, fill, purging, setting
 from images_work import (
     PATIENCE_S,
     Run,
@@ -60,6 +62,12 @@ def base_keyed(run: Run) -> None:
     """The same, with a queue that is ordered by key."""
     run.queue("normal", "keyed", max_receives=2, ordered="key")
     base_queues(run)
+
+
+def base_upkeep(run: Run) -> None:
+    """Queues that are configured, drained by hand, and purged."""
+    fill(run)
+    run.close()
 
 
 def full(run: Run) -> None:
@@ -228,6 +236,30 @@ def placed(run: Run) -> None:
     )
 
 
+def again(run: Run) -> None:
+    """Dedup ids: sent again by this process, by others, and beside consumers."""
+    run.apart(
+        lambda: racing(run, "full", "r", 10),
+        lambda: racing(run, "normal", "r", 10),
+    )
+    run.together(
+        lambda: racing(run, "normal", "r", 10),
+        lambda: repeating(run, "full", "f", 12),
+        lambda: repeating(run, "normal", "n", 16),
+        lambda: handling(run, "normal", 30),
+    )
+
+
+def upkeep(run: Run) -> None:
+    """A queue is configured and paused, messages are cancelled, many are purged."""
+    run.together(
+        lambda: setting(run, 24),
+        lambda: cancelling(run, 24),
+        lambda: purging(run),
+        lambda: handling(run, "normal", 10, of="single"),
+    )
+
+
 def fresh(run: Run) -> None:
     """A queue is declared, and used at normal."""
     sending(run, "normal", "n", 6)
@@ -260,4 +292,6 @@ WORKLOADS = {
     "reboot": Workload(reboot, share=2, reboots=True),
     "fresh": Workload(fresh, share=2),
     "placed": Workload(placed, base_keyed),
+    "again": Workload(again),
+    "upkeep": Workload(upkeep, base_upkeep),
 }
