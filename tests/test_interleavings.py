@@ -1,9 +1,9 @@
 """Interleavings: two steps that must not be seen apart, under many orders of them.
 
 The scenes are in rig/interleave_threads.py for one process, in interleave_processes.py,
-interleave_leases.py and interleave_slots.py for several. Seeds stir the system calls
-and mutexes of the core; points stop a process at one of its calls. A run with another
-EMBQ_SEED has other seeds.
+interleave_leases.py, interleave_slots.py and interleave_upkeep.py for several. Seeds
+stir the system calls and mutexes of the core; points stop a process at one of its
+calls. A run with another EMBQ_SEED has other seeds.
 """
 
 import os
@@ -75,6 +75,14 @@ def leases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
 def slots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
     """The scenes of slots that are taken and left."""
     scenes = Scenes("rig.interleave_slots", tmp_path_factory.mktemp("slots"))
+    yield scenes
+    scenes.stage.close()
+
+
+@pytest.fixture(scope="module")
+def upkeep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scenes]:
+    """The scenes of queues that are kept up beside their users."""
+    scenes = Scenes("rig.interleave_upkeep", tmp_path_factory.mktemp("upkeep"))
     yield scenes
     scenes.stage.close()
 
@@ -152,3 +160,26 @@ def test_a_slot_of_a_process_that_closes(slots: Scenes) -> None:
     """What is held at a close comes at once, also from a slot that was just left."""
     when = [slots.run("leave", point) for point in range(1, 31)]
     assert when.count("between") > 2, f"the moment was not met: {when}"
+
+
+def test_a_purge_beside_users(upkeep: Scenes) -> None:
+    """Each message is handled, purged or there, once; what is held stays."""
+    ends = sum(upkeep.many("purge", 1.5), Counter())
+    assert min(ends["acked"], ends["purged"]) > 0, ends
+
+
+def test_a_cancel_beside_a_claim(upkeep: Scenes) -> None:
+    """A message is cancelled, or handed out once, and the answer says which."""
+    ends = sum(upkeep.many("cancel", 1.5), Counter())
+    assert min(ends["cancelled"], ends["held"] + ends["gone"]) > 0, ends
+
+
+def test_a_configure_beside_sends(upkeep: Scenes) -> None:
+    """It holds from the next send on, in each process, and loses no other option."""
+    upkeep.many("configure", 1.0)
+
+
+def test_one_dedup_id_from_two_processes(upkeep: Scenes) -> None:
+    """It is stored once, whoever is first, and all are told the same id."""
+    firsts = upkeep.many("once", 1.5)
+    assert sum(firsts) > 0, "the other process was never first"

@@ -38,6 +38,7 @@ import placing
 import producing
 import redriving
 import storing
+import upkeep
 from mutant import Mutant
 from tree import Tree
 
@@ -54,6 +55,7 @@ MUTANTS: list[Mutant] = [
     *breaking.MUTANTS,
     *deleting.MUTANTS,
     *keeping.MUTANTS,
+    *upkeep.MUTANTS,
 ]
 JOBS = 2
 LIMIT_S = 60.0

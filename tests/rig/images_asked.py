@@ -72,13 +72,7 @@ class Asked:
                     messages[key].removals.append(call)
                     return call
             case ["purge", mode, queue]:
-                call = self.purging[queue] = Call(mode, at)
-                self._purged.add(queue)
-                for one in messages.values():
-                    if one.queue == queue:
-                        one.verbs.add("purge")
-                        if one.confirmed < NEVER:
-                            one.removals.append(call)
+                self._purge(Call(mode, at), queue, messages)
             case ["purged", queue]:
                 return self.purging.pop(queue)
             case ["set", mode, queue, what, value]:
@@ -86,6 +80,16 @@ class Asked:
             case ["was set", queue, what]:
                 return self._settings[queue, what][-1]
         return None
+
+    def _purge(self, call: Call, queue: str, messages: dict[str, Sending]) -> None:
+        """What is confirmed by now goes, and what is sent meanwhile may go."""
+        self.purging[queue] = call
+        self._purged.add(queue)
+        for one in messages.values():
+            if one.queue == queue:
+                one.verbs.add("purge")
+                if one.confirmed < NEVER:
+                    one.removals.append(call)
 
     # ---- what may be expected ----
 

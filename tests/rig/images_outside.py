@@ -73,7 +73,7 @@ class Outside:
         self._claimed: dict[str, int] = {}
         self.ids: set[str] = set()
         self.receipts: list[tuple[str, str, str]] = []  # queue, key, receipt
-        #: What was confirmed before this moment is certain; so is all before the record.
+        #: What was confirmed before this moment is certain, and what was before all.
         self.covered = 1
         self.wrong: list[str] = []  # in what was said, whatever is left after a cut
 
@@ -82,6 +82,23 @@ class Outside:
         match words:
             case ["queue", name]:
                 self.queues.append(name)
+            case ["mortal", keys]:
+                self.mortal.update(keys)
+            case ["app", number]:
+                self.inserts[number] = Sending("full", at, "app", ())
+            case ["apped", number]:
+                self._done(at, self.inserts[number])
+            case ["cancel" | "cancelled" | "purge" | "purged" | "set" | "was set", *_]:
+                done = self.asked.hear(at, words, self.messages)
+                if done:
+                    self._done(at, done)
+            case ["send" | "sent" | "repeat" | "repeated", *_]:
+                self._hear_of_sending(at, words)
+            case _:
+                self._hear_of_receiving(at, words)
+
+    def _hear_of_sending(self, at: int, words: list[Any]) -> None:
+        match words:
             case ["send", _, mode, queue, keys]:
                 self._begin(Call(mode, at), queue, keys)
             case ["sent", ticket, ids]:
@@ -94,18 +111,6 @@ class Outside:
                 self._begin(call, queue, [k for k in keys if k not in self.messages])
             case ["repeated", ticket, ids]:
                 self._confirm(at, *self._tries[ticket], ids)
-            case ["mortal", keys]:
-                self.mortal.update(keys)
-            case ["app", number]:
-                self.inserts[number] = Sending("full", at, "app", ())
-            case ["apped", number]:
-                self._done(at, self.inserts[number])
-            case ["cancel" | "cancelled" | "purge" | "purged" | "set" | "was set", *_]:
-                done = self.asked.hear(at, words, self.messages)
-                if done:
-                    self._done(at, done)
-            case _:
-                self._hear_of_receiving(at, words)
 
     def _hear_of_receiving(self, at: int, words: list[Any]) -> None:
         match words:

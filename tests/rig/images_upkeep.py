@@ -69,7 +69,7 @@ def _pause(run: Run, mode: str, queue: embq.Queue, until: datetime | None) -> No
 
 
 def cancelling(run: Run, count: int) -> None:
-    """Cancel what is new, delayed, mortal, or failed before, or just taken by others."""
+    """Cancel what is new, delayed or mortal, unless others have just taken it."""
     kinds: list[dict[str, Any]] = [
         {},
         {"delay": FAR_S},
@@ -109,3 +109,10 @@ def purging(run: Run) -> None:
     _purge(run, "normal", normal)
     for n in range(3):
         run.send(normal, f"Pz{n}")
+
+
+def emptying(run: Run, count: int) -> None:
+    """Purge a few, with nobody else whose fsync covers that."""
+    for i in range(count):
+        run.send(run.queue("normal", "many"), f"Pe{i}")
+        _purge(run, "full", run.queue("full", "many"))

@@ -102,9 +102,7 @@ class Run:
             sent = queue.send_many([payload(key) for key in keys])
         self.say("sent", keys[0], [one.id for one in sent])
 
-    def place(
-        self, queue: embq.Queue, **placed: dict[str, Any]
-    ) -> list[embq.Sent]:
+    def place(self, queue: embq.Queue, **placed: dict[str, Any]) -> list[embq.Sent]:
         """Send by key what has more fields than data: one, or several as a batch."""
         keys = list(placed)
         mortal = [key for key in keys if placed[key].get("ttl", FAR_S) < FAR_S]

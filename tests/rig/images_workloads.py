@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from images_again import racing, repeating
-from images_upkeep import cancelling, fill, purging, setting
+from images_upkeep import cancelling, emptying, fill, purging, setting
 from images_work import (
     PATIENCE_S,
     Run,
@@ -258,6 +258,7 @@ def upkeep(run: Run) -> None:
         lambda: purging(run),
         lambda: handling(run, "normal", 10, of="single"),
     )
+    emptying(run, 12)
 
 
 def fresh(run: Run) -> None:

@@ -25,6 +25,7 @@ from rig.ledger import (
     GONE,
     LATE,
     NONE,
+    ONCE,
     PERISHED,
     PREFIX,
     QUEUE,
@@ -153,6 +154,8 @@ class Judge:
         for name, confirmed in self.account.queues.items():
             assert not confirmed or name in queues, f"{name} was declared"
         self.check_tables()
+        self.check_settings()
+        self.send_again(states.get("q", {}))
         for name in {"q": None, **states}:
             found = states.get(name, {})
             if name not in queues:
@@ -292,6 +295,25 @@ class Judge:
         )
         if self.application:
             check_application(self.sql)
+
+    def check_settings(self) -> None:
+        """Each has the last value that is confirmed, or one asked for later; resume."""
+        for what, values in self.account.settings.items():
+            found = self.ask(f"select {what} from embq_channel where name = 'q'")
+            assert found[0][0] in values, f"{what} is {found}, may be {values}"
+        self.broker.queue("q").resume()
+
+    def send_again(self, states: dict[str, list[State]]) -> None:
+        """What has a dedup id is stored once, though its sender had no answer."""
+        queue = self.broker.queue("q")
+        for name in self.account.names_of(ONCE):
+            before, known = states[name][0], self.account.ids.get(name)
+            sent = queue.send(name, dedup_id=name)
+            assert sent.duplicate == (before[0] != NONE), f"{name}: {before}, {sent}"
+            assert known in (None, sent.id), f"{name} was {known}, and is {sent}"
+            if not sent.duplicate:
+                states[name] = [(QUEUE, 0)]
+            self.sequence_by_name[name] = sequence_of(sent.id)
 
     # ---- what comes ----
 

@@ -24,12 +24,13 @@ PLACES = {
     LATE: "waits for its time",
     DEAD: "a dead letter, after a nack or a reject, or as its queue was full",
     PERISHED: "a dead letter, as its ttl was over",
-    DROPPED: "removed, as its ttl was over or its queue full",
+    DROPPED: "removed: its ttl was over, its queue full or purged, or it was cancelled",
     GONE: "acked",
 }
 # How the names of one open step hang together: they happened all or none; a prefix of
 # them; each for itself. Steps with any other word happened all or none together.
 WHOLE, PREFIX, EACH = "whole", "prefix", "each"
+ONCE, SET = "once", "set"  # a send under a dedup id; a setting, named WHAT=VALUE
 UNKNOWN = "CommitUncertain"  # the one error that leaves it open what happened
 
 
@@ -89,6 +90,8 @@ class Step:
 def after(verb: str, state: State) -> State | None:
     """Say where a message is after a step with it; None: there it cannot happen."""
     place, count = state
+    if verb == ONCE:  # under a dedup id: of what was stored before nothing changes
+        return (QUEUE, 0) if place == NONE else state
     after_it = {
         (NONE, "send"): (QUEUE, 0),
         (NONE, "send late"): (LATE, 0),
@@ -105,11 +108,17 @@ def after(verb: str, state: State) -> State | None:
         (QUEUE, "extend"): (QUEUE, count),
         (QUEUE, "perish"): (PERISHED, count),  # by a claim that finds its ttl over
         (LATE, "perish"): (PERISHED, count),
-        (QUEUE, "drop"): (DROPPED, count),
+        (QUEUE, "drop"): (DROPPED, count),  # as it perished, or by a purge or cancel
         (LATE, "drop"): (DROPPED, count),
         (QUEUE, "mortal"): (PERISHED, count),  # by any claim from now on
     }
     return after_it.get((place, verb))
+
+
+def setting_of(step: Step) -> tuple[str, int]:
+    """Give the column of embq_channel that a step sets, and its value."""
+    what, _, value = step.names[0].partition("=")
+    return what, int(value)
 
 
 def queue_of(name: str) -> str:
@@ -128,6 +137,7 @@ class Account:
         self.ways: dict[str, list[Way]] = {}
         self.ids: dict[str, str] = {}
         self.queues: dict[str, bool] = {}  # declared: whether this is confirmed
+        self.settings: dict[str, set[int]] = {}  # the values that each may have
         lines = path.read_text().splitlines() if path.exists() else []
         for line in lines:
             word, number, *rest = json.loads(line)
@@ -138,6 +148,10 @@ class Account:
         step = self.steps[number] = Step(verb, names, unit, list(names))
         if verb == "declare":
             self.queues |= {name: self.queues.get(name, False) for name in names}
+            return
+        if verb == SET:
+            what, value = setting_of(step)
+            self.settings.setdefault(what, set()).add(value)
             return
         for name in names:
             ways = self.ways.setdefault(name, [((NONE, 0), [])])
@@ -151,6 +165,10 @@ class Account:
             step.left.remove(name)
             if step.verb == "declare":
                 self.queues[name] |= happened
+                continue
+            if step.verb == SET:
+                what, value = setting_of(step)
+                self.settings[what] = {value}
                 continue
             ways = self.ways[name]
             self.ways[name] = [
@@ -180,6 +198,11 @@ class Account:
     def open_steps(self, name: str) -> list[Step]:
         """Give the steps that may have happened to a message."""
         return [step for step in self.steps.values() if name in step.left]
+
+    def names_of(self, verb: str) -> list[str]:
+        """Give the messages with such a step."""
+        steps = [step for step in self.steps.values() if step.verb == verb]
+        return list(dict.fromkeys(name for step in steps for name in step.names))
 
     def bounds(self, queue: str, *verbs: str) -> tuple[int, int]:
         """Count the messages that such a step is confirmed for, and those it may be."""

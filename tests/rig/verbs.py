@@ -12,6 +12,7 @@ from rig import (  # noqa: F401  (they register their plays)
     verbs_keeping,
     verbs_placing,
     verbs_typed,
+    verbs_upkeep,
 )
 from rig.ledger import EACH, PREFIX
 from rig.play import BIG, PATIENCE_S, VERBS, Play, names, perform, prepare, verb
