@@ -356,6 +356,7 @@ class Judge:
         came: dict[str, int] = {}
         latest: dict[str | None, int] = {}
         while taken := queue.receive_many(1000):
+            first = not came
             keys = [None if whole == [(2,)] else message.key for message in taken]
             assert len(set(keys)) == len(keys), f"two of one key: {taken}"
             for message, key in zip(taken, keys, strict=True):
@@ -365,7 +366,8 @@ class Judge:
                 latest[key] = sequence
                 came[name] = message.receive_count
             assert not broken(self.sql), broken(self.sql)
-            assert self.broker.check(quick=True) == []  # with runs and blocked keys
+            if first:
+                assert self.broker.check(quick=True) == []  # with runs and blocked keys
             queue.ack_many(taken)
         return came
 
