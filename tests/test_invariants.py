@@ -56,6 +56,12 @@ BREACHES = {
         "insert into embq_idempotency values (3, 'x', 5, 5)",
         "update embq_state set in_flight = 1 where channel = 3",
     ],
+    "a dedup id is of a number": [
+        "update embq_idempotency set result = result + 1",
+        "update embq_idempotency set result = result + (1 << 45)",
+        "update embq_idempotency set scope = 99, result = 99 << 45",
+        "delete from embq_message_1",
+    ],
     "a redrive is within": [
         "update embq_redrive set channel = 99",
         "update embq_redrive set position = position + (1 << 45)",
@@ -81,6 +87,7 @@ def placed(path: Path) -> Path:
         keyed = broker.queue("keyed", ordered="key")
         keyed.send_many([Outgoing(n, key="a") for n in range(3)])
         keyed.receive_many(3)[0].nack()
+        keyed.send("known", dedup_id="a")
         broker.queue("gone").send("x")
         broker.queue("target")
         broker.queue("graves").send("back")

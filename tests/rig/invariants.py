@@ -11,6 +11,7 @@ import sqlite3
 
 SHARDS = 16
 DEFERRED, DEFAULT, EXPIRY = 14, 15, 16  # lanes, and the bit for "some message perishes"
+IN_LANE = (1 << 41) - 1  # the sequence in a row's number
 SHOWN = 5  # rows of one rule
 
 _STORED = "\n  union all\n".join(
@@ -160,6 +161,19 @@ where c.kind > 1 and (
   or exists (select 1 from embq_expiry e where e.message >> 45 = c.id)
   or exists (select 1 from embq_idempotency i where i.scope = c.id)
   or exists (select 1 from embq_redrive r where r.channel = c.id)
+)
+""",
+    "a dedup id is of a number that its queue has given out": f"""
+select i.scope, i.key, i.result
+from embq_idempotency i
+left join embq_state s on s.channel = i.scope
+where s.id is null or i.result >> 45 <> i.scope or (
+  i.result & {IN_LANE} >= s.next_sequence
+  and not exists (
+    select 1
+    from stored m
+    where m.id >> 45 = i.scope and m.id & {IN_LANE} >= i.result & {IN_LANE}
+  )
 )
 """,
     "a redrive is within its queue, and was counted": """

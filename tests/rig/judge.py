@@ -276,8 +276,8 @@ class Judge:
             each = [[count(state) for state in one] for one in states.values()]
             bounds[total] = sum(map(min, each)), sum(map(max, each))
         for total, (low, high) in bounds.items():
-            text = f"{stats[total]} {total}, {low} to {high} are: {states}"
-            assert low <= stats[total] <= high, text
+            fits = low <= stats[total] <= high
+            assert fits, f"{stats[total]} {total}, {low} to {high} are: {states}"
 
     def check_tables(self) -> None:
         """Nothing is half made or leased; the application's tables are as they were."""

@@ -161,8 +161,8 @@ def prepare(folder: Path, name: str) -> None:
     if needed.file in ("none", "foreign"):
         return
     play.open()
-    for one in names(needed.messages):
-        play.send(one)
+    if needed.messages:
+        play.send(*names(needed.messages))
     if needed.file == "copied":
         play.claim("t0", "t1", "t2")
         play.claim("t3")
