@@ -188,12 +188,18 @@ static int lanes_claim(struct claim *k) {
     return 0;
 }
 
-/* Nothing, until then. */
-static int64_t claim_paused(struct claim *k) {
-    int64_t wait = min_wait(k->c->paused_until_ms - k->wall_ms, FAR_MS);
+/* Nothing, for so long. */
+static int64_t claim_nothing(struct claim *k, int64_t wait_ms) {
     pack_array_count(&k->op->out, 0, 0);
-    ATOMIC_STORE(&k->op->next_due_us, clock_real_us() + wait * 1000);
+    ATOMIC_STORE(&k->op->next_due_us,
+                 clock_real_us() + min_wait(wait_ms, FAR_MS) * 1000);
     return 0;
+}
+
+/* Whether one death buries all that is in hand: then that is one message, for
+ * `messages()` too (test_poison.py). */
+static int must_be_alone(const struct claim *k) {
+    return k->c->options.max_receives == 1 && k->c->options.dead_letter;
 }
 
 int64_t claim_run(struct engine *e, struct op *op) {
@@ -211,13 +217,15 @@ int64_t claim_run(struct engine *e, struct op *op) {
         return 0;
     }
     if (k.limit > EMBQ_RUN_IDS) k.limit = EMBQ_RUN_IDS;
-    if (k.c->options.max_receives == 1 && k.c->options.dead_letter)
-        k.limit = 1; /* blame nobody's neighbours */
+    int alone = must_be_alone(&k);
+    if (alone) k.limit = 1;
     k.now_ms = clock_boot_ms();
     k.wall_ms = clock_wall_ms();
     k.deadline_ms = k.now_ms + k.c->options.visibility_timeout_ms;
     op->taken_deadline_ms = k.deadline_ms;
-    if (k.wall_ms < k.c->paused_until_ms) return claim_paused(&k);
+    if (k.wall_ms < k.c->paused_until_ms)
+        return claim_nothing(&k, k.c->paused_until_ms - k.wall_ms);
+    if (alone && op->flags & CLAIM_NO_SUSPECT) return claim_nothing(&k, FAR_MS);
     if (lanes_claim(&k) < 0) return -1;
     if (op->out.failed || op->receipts.failed) {
         e->storage_error = SQLITE_NOMEM;
@@ -226,5 +234,6 @@ int64_t claim_run(struct engine *e, struct op *op) {
     pack_array_count(&op->out, 0, (uint32_t)k.count);
     if (!k.count && !op->again)
         ATOMIC_STORE(&op->next_due_us, clock_real_us() + next_due_ms(&k) * 1000);
+    op->suspect_due |= alone; /* so that nothing is asked for ahead */
     return e->storage_error ? -1 : k.count;
 }

@@ -268,6 +268,23 @@ MUTANTS = [
         ),
     ),
     mutant(
+        "What would be buried by a death is claimed ahead",
+        "5, CASE 56",
+        "test_poison.py::test_the_poison_and_only_the_poison[1-False-messages]",
+        (
+            CLAIM,
+            "    if (alone && op->flags & CLAIM_NO_SUSPECT) return",
+            "    if (0) return",
+        ),
+        (CLAIM, "    op->suspect_due |= alone;", "    op->suspect_due |= 0;"),
+    ),
+    mutant(
+        "A dead letter does not tell the error of its last try",
+        "5, CASE 55",
+        "test_poison.py::test_what_always_fails[receive_many]",
+        (SETTLE, '"max_receives", error);', '"max_receives", (struct slice){0});'),
+    ),
+    mutant(
         "A poison that always kills hides the innocent behind it",
         "5, CASE 56",
         f"{SUSPECTS}::test_the_least_received_suspect_goes_first[core]",
