@@ -135,7 +135,7 @@ def test_threads_never_store_more(tmp_path: Path) -> None:
 def test_a_crowd_never_stores_more(
     path: Path, children: Children, overflow: str
 ) -> None:
-    """Four processes of four threads: at every look 10 at most, and nothing is lost."""
+    """CASE 57: four processes: at every look 10 at most, and nothing is lost."""
     with embq.open(path, durability="normal") as broker:
         queue = broker.queue("q", max_messages=BOUND, overflow=overflow)
         crowd = [children.start(CROWD, path, overflow, n) for n in range(PROCESSES)]

@@ -70,4 +70,20 @@ MUTANTS = [
         "test_bounds.py::test_threads_never_store_more",
         (OVERFLOW, "stored <= most - more)", "stored <= most - more + 1)"),
     ),
+    mutant(
+        "What a dead reader held takes its place for good",
+        "2, CASE 57",
+        "test_unread.py::test_a_full_queue_whose_reader_died[drop_oldest-max_messages]",
+        (OVERFLOW, "else if (c->sub.waiting && after < cursor)", "else if (0)"),
+    ),
+    mutant(
+        "What somebody holds makes way",
+        "2, CASE 57",
+        "test_unread.py::test_a_full_queue_whose_reader_died[dead_letter-max_messages]",
+        (
+            OVERFLOW,
+            "    if (!within(c->sub.in_flight, more.messages,",
+            "    if (0 * !within(0, more.messages,",
+        ),
+    ),
 ]

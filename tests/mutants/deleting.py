@@ -85,4 +85,14 @@ MUTANTS = [
         f"{BESIDE}::test_who_waits_in_this_process_is_told[receive]",
         (DELETE, "    e->wake_bits = UINT32_MAX;\n", ""),
     ),
+    mutant(
+        "The numbers of queues that are gone are used up",
+        "CASE 52",
+        "test_churn.py::test_queues_that_come_and_go",
+        (
+            STATEMENT,
+            '"where kind <> 1 and kind = 2\\n"',
+            '"where kind <> 1 and kind = 3\\n"',
+        ),
+    ),
 ]

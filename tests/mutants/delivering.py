@@ -279,6 +279,22 @@ MUTANTS = [
         (CLAIM, "    op->suspect_due |= alone;", "    op->suspect_due |= 0;"),
     ),
     mutant(
+        "A claim sorts all that is due",
+        "CASE 53",
+        "test_at_once.py::test_many_delays_end_at_once",
+        ("csrc/statement.c", '"order by 2, 1\\n"', '"order by 2 + 0, 1\\n"'),
+    ),
+    mutant(
+        "All leases that ended end in one transaction",
+        "7, CASE 54",
+        "test_at_once.py::test_many_leases_end_at_once",
+        (
+            "csrc/bounds.h",
+            "#define EMBQ_EXPIRE_STEP 1024",
+            "#define EMBQ_EXPIRE_STEP 99999",
+        ),
+    ),
+    mutant(
         "A dead letter does not tell the error of its last try",
         "5, CASE 55",
         "test_poison.py::test_what_always_fails[receive_many]",
