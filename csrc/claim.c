@@ -1,7 +1,8 @@
 /* Claiming: which messages a consumer gets next. See store.h and "The order of
  * hand-outs" in ARCHITECTURE.md: higher priorities go first, and among equals what
  * waited goes before what is new, but at least one hand-out in eight is new; a suspect
- * goes alone, and only one of them is in flight in a process.
+ * goes alone, and only one of them is in flight in a process; what has its last try
+ * goes alone as well.
  */
 #include "claim.h"
 
@@ -52,8 +53,12 @@ int64_t waiters_find(struct claim *k, enum delivery_kind kind, int64_t limit,
     int64_t count = 0;
     int more;
     while ((more = statement_step(k->e, s)) > 0)
-        found[count++] = (struct waiter){sq.column_int64(s, 0), sq.column_int64(s, 1),
-                                         (int)sq.column_int64(s, 2)};
+        found[count++] = (struct waiter){
+            .message = sq.column_int64(s, 0),
+            .due_ms = sq.column_int64(s, 1),
+            .deferred = (int)sq.column_int64(s, 2),
+            .receive_count = sq.column_int64(s, 3),
+        };
     return more < 0 ? -1 : count;
 }
 
@@ -74,6 +79,26 @@ static int waits_before(const struct waiter *a, const struct waiter *b) {
     return a->due_ms < b->due_ms || (a->due_ms == b->due_ms && a->message < b->message);
 }
 
+/* Whether a death would bury it, whoever died of what. */
+static int has_last_try(const struct claim *k, const struct waiter *w) {
+    return k->c->options.dead_letter &&
+           w->receive_count + 1 >= k->c->options.max_receives;
+}
+
+/* How many go before the first that has its last try. */
+static int64_t waiters_together(const struct claim *k, const struct waiter *w,
+                                int64_t count) {
+    int64_t n = 0;
+    while (n < count && !has_last_try(k, &w[n])) n++;
+    return n;
+}
+
+static int waiter_take_alone(struct claim *k, const struct waiter *w) {
+    k->c->retries_in_row++;
+    k->alone = 1;
+    return waiter_take(k, w);
+}
+
 /* What waited in this lane, by the rules above. Returns how many new messages may
  * follow, or -1. */
 static int64_t waiters_claim(struct claim *k) {
@@ -85,13 +110,14 @@ static int64_t waiters_claim(struct claim *k) {
         suspect_in_flight(k) ? 0 : waiters_find(k, DELIVERY_SUSPECT, 1, &suspect);
     int64_t fresh = k->c->options.ordered == ORDERED_WHOLLY ? 0 : fresh_count(k, limit);
     if (retries < 0 || suspects < 0 || k->e->storage_error) return -1;
-    if (suspects && !k->count && !(k->op->flags & CLAIM_NO_SUSPECT) &&
-        !turn_of_new(k, fresh) && (!retries || waits_before(&suspect, plain))) {
-        k->c->retries_in_row++;
-        k->alone = 1;
-        return waiter_take(k, &suspect);
+    int64_t together = waiters_together(k, plain, retries);
+    if (!k->count && !(k->op->flags & CLAIM_NO_SUSPECT) && !turn_of_new(k, fresh)) {
+        if (suspects && (!retries || waits_before(&suspect, plain)))
+            return waiter_take_alone(k, &suspect);
+        if (retries && !together) return waiter_take_alone(k, plain);
     }
-    if (!k->count) k->op->suspect_due |= suspects > 0;
+    if (!k->count) k->op->suspect_due |= suspects > 0 || together < retries;
+    retries = together;
     int64_t taken = 0, left = 0;
     while (taken + left < limit && (taken < retries || left < fresh)) {
         if (taken < retries && !turn_of_new(k, fresh - left)) {

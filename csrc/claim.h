@@ -9,7 +9,7 @@ struct claim {
     struct channel *c;
     struct op *op;
     int lane;  /* where it looks now */
-    int alone; /* a suspect was taken: nothing goes with it */
+    int alone; /* a suspect or a last try was taken: nothing goes with it */
     int64_t limit, count;
     int64_t now_ms, wall_ms, deadline_ms;
 };
@@ -29,7 +29,7 @@ static inline void count_delivered(struct claim *k, int64_t receive_count) {
 
 /* A message that waits to be handed out. */
 struct waiter {
-    int64_t message, due_ms;
+    int64_t message, due_ms, receive_count;
     int deferred; /* it was sent with a delay, and has no delivery yet */
 };
 

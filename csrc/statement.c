@@ -328,12 +328,12 @@ static const char *const texts[STATEMENTS] = {
                            "where subscription = ?1 and message = ?2",
     /* And of those that were sent with a delay and never handed out. */
     [ST_DELIVERY_RETRIES] =
-        "select message, due_at_ms, 0 as deferred\n"
+        "select message, due_at_ms, 0 as deferred, receive_count\n"
         "from embq_delivery\n"
         "where subscription = ?1 and lane = ?2 and kind = ?3\n"
         "  and due_at_ms between 0 and ?4 and owner is null\n"
         "union all\n"
-        "select message, due_at_ms, 1\n"
+        "select message, due_at_ms, 1, 0\n"
         "from embq_due\n"
         "where subscription = ?1 and lane = ?2 and due_at_ms <= ?4 and ?3 = 0\n"
         "order by 2, 1\n"

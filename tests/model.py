@@ -181,6 +181,8 @@ class ModelQueue(model_look.ModelLooking):
         ]
         if more or self.broker.holds_suspect():  # if it kills, it shall kill alone
             ready = [entry for entry in ready if not entry.suspect]
+        if more:
+            ready = self.file.before_last_tries(self.stored, ready)
         top = max((entry.priority for entry in ready), default=0)
         ready = [entry for entry in ready if entry.priority == top]
         new = [entry for entry in ready if entry.due_ms is None]
@@ -191,7 +193,7 @@ class ModelQueue(model_look.ModelLooking):
         return new[0] if new else None
 
     def _claim(self, limit: int, *, auto_ack: bool) -> list[Entry]:
-        """Lease up to `limit` messages; a suspect only alone, as the first choice."""
+        """Lease up to `limit`; what goes alone only alone, as the first choice."""
         self.check()
         self.file.notice()
         if self.is_paused():
@@ -209,10 +211,12 @@ class ModelQueue(model_look.ModelLooking):
                 self._count_retries(taken)
             in_a_row, turns = self.broker.retries_in_a_row, self.turns
             in_a_row[turns] = 0 if entry.due_ms is None else in_a_row[turns] + 1
+            alone = self.file.goes_alone(self.stored, entry)
             self._lease(entry, auto_ack=auto_ack)
             taken.append(entry)
             if entry.suspect:
                 self.broker.suspect = entry, entry.receipt
+            if alone:
                 break
         self._count_retries(taken)
         return taken
@@ -221,10 +225,11 @@ class ModelQueue(model_look.ModelLooking):
         """Take the first ones of several keys; which keys, is open."""
         found: list[Entry] = []
         for entry in self.free_ones():
-            if len(found) == limit or (entry.suspect and found):
+            alone = self.file.goes_alone(self.stored, entry)
+            if len(found) == limit or (alone and found):
                 break
             found.append(entry)
-            if entry.suspect:
+            if alone:
                 break
         return self.claim_these(found, auto_ack=auto_ack)
 
@@ -238,8 +243,9 @@ class ModelQueue(model_look.ModelLooking):
         return free
 
     def claim_these(self, entries: list[Entry], *, auto_ack: bool) -> list[Entry]:
-        """Lease what was chosen: a suspect alone, and only what is free."""
-        assert len(entries) == 1 or not any(entry.suspect for entry in entries)
+        """Lease what was chosen: what goes alone alone, and only what is free."""
+        alone = [e for e in entries if self.file.goes_alone(self.stored, e)]
+        assert len(entries) == 1 or not alone
         assert entries or not self.free_ones(), (
             "nothing was taken, and something is free"
         )

@@ -159,6 +159,21 @@ class ModelFile:
         """End a lease: the message waits again. The receipt lives on until a claim."""
         entry.owner, entry.due_ms, entry.suspect = None, due_ms, suspect
 
+    def goes_alone(self, stored: Stored, entry: Entry) -> bool:
+        """Tell whether it may kill, or a death of others would bury it."""
+        last = entry.receive_count + 1 >= stored.options.max_receives
+        return entry.suspect or bool(stored.options.dead_letter and last)
+
+    def before_last_tries(self, stored: Stored, ready: list[Entry]) -> list[Entry]:
+        """Leave out, of each priority, retries from the first that has its last try."""
+        again = [entry for entry in ready if entry.due_ms is not None]
+        out: set[int] = set()
+        for entry in sorted(again, key=lambda entry: (entry.due_ms, entry.row)):
+            closed = any(e.row in out and e.priority == entry.priority for e in again)
+            if closed or self.goes_alone(stored, entry):
+                out.add(entry.row)
+        return [entry for entry in ready if entry.row not in out]
+
     def is_last(self, stored: Stored, entry: Entry) -> bool:
         """Tell whether a failed delivery was the last that the queue grants."""
         limit = stored.options.max_receives

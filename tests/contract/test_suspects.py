@@ -133,6 +133,38 @@ def test_a_nack_clears_the_suspicion(site: Any) -> None:
     assert [message.data for message in queue.receive_many(AT_MOST)] == ["a", "b"]
 
 
+def test_the_last_try_comes_alone(site: Any) -> None:
+    """CASE 56: what a death of its neighbours would bury has none."""
+    queue = site.broker.queue("q", max_receives=2)
+    queue.send_many(["a", "b", "c"])
+    for message in queue.receive_many(2):
+        message.nack(delay=0)
+    for wanted in (["a"], ["b"], ["c"]):
+        assert [message.data for message in queue.receive_many(AT_MOST)] == wanted
+
+
+def test_nothing_is_taken_past_a_last_try(site: Any) -> None:
+    """A batch ends before it; what is new comes with it all the same."""
+    queue = site.broker.queue("q", max_receives=3)
+    queue.send_many(["a", "b", "c", "new"])
+    for message in queue.receive_many(3):
+        message.nack(delay=0)
+    for delay, message in enumerate(queue.receive_many(2), 1):
+        message.nack(delay=delay)
+    site.clock.advance(2)
+    taken = [[m.data for m in queue.receive_many(AT_MOST)] for _ in range(4)]
+    assert taken == [["c", "new"], ["a"], ["b"], []]
+
+
+def test_without_dead_letters_no_try_is_the_last(site: Any) -> None:
+    """Nothing can be buried, so all come together."""
+    queue = site.broker.queue("q", max_receives=2, dead_letter=None)
+    queue.send_many(["a", "b"])
+    for message in queue.receive_many(2):
+        message.nack(delay=0)
+    assert len(queue.receive_many(AT_MOST)) == 2
+
+
 def test_the_poison_alone_dies(site: Any) -> None:
     """CASE 56: a message that kills every process is buried, its neighbours are not."""
     here = site.broker.queue("q", max_receives=3, visibility_timeout=1000)

@@ -279,6 +279,16 @@ MUTANTS = [
         (CLAIM, "    op->suspect_due |= alone;", "    op->suspect_due |= 0;"),
     ),
     mutant(
+        "What a death would bury is handed out beside others",
+        "5, CASE 56",
+        f"{SUSPECTS}::test_the_last_try_comes_alone[core]",
+        (
+            CLAIM,
+            "w->receive_count + 1 >= k->c->options.max_receives;",
+            "w->receive_count < 0;",
+        ),
+    ),
+    mutant(
         "A claim sorts all that is due",
         "CASE 53",
         "test_at_once.py::test_many_delays_end_at_once",
