@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conftest import Children
 
 CONSUMERS = 3
-INNOCENT, POISONED = 300, (0, 100, 101)  # how many; the places of the poison
+INNOCENT, POISONED = 300, (0, 100, 101, 200)  # how many; the places of the poison
 KEYS = 20
 TRIES = 3  # of what always fails
 PATIENCE_S = 60.0
@@ -31,7 +31,7 @@ AT_ONCE = embq.Backoff(0.01, factor=1, cap=0.01, jitter=False)
 # Every line is one write to a file that all append to, so the lines stand in the order
 # of what happened.
 CONSUME = """
-    import os, signal, sys, embq
+    import os, signal, sys, time, embq
 
     path, way = sys.argv[1:]
     log = os.open(f"{path}.log", os.O_WRONLY | os.O_APPEND)
@@ -50,6 +50,7 @@ CONSUME = """
         what = f"{kind} {number} {message.receive_count}\\n"
         os.write(log, f"got {what}".encode())
         if kind == "poison" or (kind == "dies" and message.receive_count == 2):
+            time.sleep(0.05)  # in which something may be claimed ahead
             os.kill(os.getpid(), signal.SIGKILL)
         try:
             with message:

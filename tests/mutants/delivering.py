@@ -277,6 +277,7 @@ MUTANTS = [
             "    if (0) return",
         ),
         (CLAIM, "    op->suspect_due |= alone;", "    op->suspect_due |= 0;"),
+        tries=3,
     ),
     mutant(
         "What a death would bury is handed out beside others",
