@@ -82,11 +82,26 @@ static int is_wal(sqlite3 *db) {
     return yes;
 }
 
+/* Whether what SQLite takes for its lock is one, see forked.c. In a rollback mode it
+ * has one only as long as it reads. */
+static int locks_check(sqlite3 *db, const struct guard *guard, const char *path) {
+    if (!process_is_forked()) return 0;
+    static const char begin[] = "begin;\nselect count(*)\nfrom sqlite_master";
+    int result = sq.exec(db, begin, NULL, NULL, NULL);
+    int code = result == SQLITE_OK ? locks_are_ours(guard, path)
+                                   : error_sqlite(db, result, path);
+    if (!sq.get_autocommit(db)) sq.exec(db, "rollback", NULL, NULL, NULL);
+    if (code < 0) sq.db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, (int *)NULL);
+    return code;
+}
+
 /* Another process may be opening, recovering or closing the file this very moment. */
-static int schema_wait(sqlite3 *db, const char *path, int timeout_ms) {
+static int schema_wait(sqlite3 *db, const struct guard *guard, const char *path,
+                       int timeout_ms) {
     int64_t end = clock_real_us() + timeout_ms * 1000LL;
     for (;;) {
-        int code = schema_check(db, path);
+        int code = locks_check(db, guard, path);
+        if (code == 0) code = schema_check(db, path);
         if (code == 0 && !is_wal(db))
             code = error_set(EMBQ_BUSY, "%s: it could not be set to WAL mode", path);
         if (code != EMBQ_BUSY || clock_real_us() >= end) return code;
@@ -97,7 +112,8 @@ static int schema_wait(sqlite3 *db, const char *path, int timeout_ms) {
 int connections_open(struct engine *e) {
     int code;
     if ((code = connection_open(e, &e->db)) < 0) return code;
-    if ((code = schema_wait(e->db, e->path, e->busy_timeout_ms)) < 0) return code;
+    if ((code = schema_wait(e->db, e->guard, e->path, e->busy_timeout_ms)) < 0)
+        return code;
     if ((code = connection_open(e, &e->read_db)) < 0) return code;
     if ((code = connection_open(e, &e->checkpoint_db)) < 0) return code;
     if ((code = connection_open(e, &e->hold_db)) < 0) return code;

@@ -41,6 +41,7 @@ typedef intptr_t embq_ref;
 #define EMBQ_UNSUPPORTED_SQLITE -29
 #define EMBQ_DATABASE_REPLACED -31
 #define EMBQ_CLOSED -32
+#define EMBQ_FORKED -33
 #define EMBQ_NO_MEMORY -34
 #define EMBQ_REDRIVE_UNDER_WAY -36
 

@@ -100,9 +100,17 @@ static int broker_make(struct engine *e, int flags, int busy_timeout_ms,
     return 0;
 }
 
-/* In a child: a thread of the parent was in SQLite when it forked, so a lock of
- * SQLite's may be taken for ever. Nothing may call it any more. */
+/* In a child: connections were open when it was forked, and a thread of the parent may
+ * have been in SQLite, so that one of its mutexes is taken for ever. Nothing may call
+ * it any more. */
 static int forked_in_use;
+
+static int in_use_error(const char *path) {
+    return error_set(EMBQ_FORKED,
+                     "%s: this process was forked while its parent's connections were "
+                     "in use, and must not use them or open others",
+                     path);
+}
 
 static int open_locked(const char *path, int flags, int busy_timeout_ms,
                        int64_t disk_reserve, embq_ref *broker) {
@@ -122,13 +130,13 @@ static int open_locked(const char *path, int flags, int busy_timeout_ms,
     return code;
 }
 
+static pthread_once_t forks_watched_once = PTHREAD_ONCE_INIT;
+static void forks_watch(void);
+
 int embq_open(const char *path, int flags, int busy_timeout_ms, long long disk_reserve,
               embq_ref *broker) {
-    if (forked_in_use)
-        return error_set(EMBQ_CLOSED,
-                         "%s: this process was forked while a thread of its parent was "
-                         "in SQLite, whose locks stay taken here",
-                         path);
+    pthread_once(&forks_watched_once, forks_watch);
+    if (forked_in_use) return in_use_error(path);
     pthread_mutex_lock(&registry_mutex);
     guard_collect();
     int code = open_locked(path, flags, busy_timeout_ms, disk_reserve, broker);
@@ -139,6 +147,7 @@ int embq_open(const char *path, int flags, int busy_timeout_ms, long long disk_r
 /* ---- in use ---- */
 
 static int engine_attach_again(struct engine *e) {
+    if (forked_in_use) return in_use_error(e->path);
     pthread_mutex_lock(&registry_mutex);
     int code = e->attached ? 0 : engine_attach(e);
     pthread_mutex_unlock(&registry_mutex);
@@ -155,6 +164,7 @@ int engine_enter(struct broker *b) {
         pthread_mutex_lock(&e->mutex);
     }
     if (b->closed) code = error_set(EMBQ_CLOSED, "%s: this broker is closed", e->path);
+    else if (e->failed == EMBQ_FORKED) code = in_use_error(e->path);
     else if (e->failed)
         code = error_set(e->failed,
                          "%s: an earlier write failed, and this handle goes no further",
@@ -315,8 +325,7 @@ static void engine_forget_parent(struct engine *e) {
      * be neither used nor closed here. */
     if (e->attached) {
         forked_in_use = 1;
-        e->failed =
-            error_set(EMBQ_CLOSED, "%s: forked in the middle of a write", e->path);
+        e->failed = EMBQ_FORKED;
     }
     e->guard = NULL;
     e->attached = e->keeper_runs = e->stopping = e->forking = e->in_calls = 0;
@@ -338,4 +347,16 @@ void embq_after_fork_child(void) {
     guard_forget_all();
     for (struct engine *e = engines; e; e = e->next) engine_forget_parent(e);
     fork_is_over();
+}
+
+/* A server written in C may fork without Python's handlers before it, or without any:
+ * then nothing came to rest. */
+static void forked_unannounced(void) {
+    if (forking) return;
+    if (pthread_mutex_trylock(&registry_mutex)) forked_in_use = 1; /* attaching */
+    embq_after_fork_child();
+}
+
+static void forks_watch(void) {
+    pthread_atfork(NULL, NULL, forked_unannounced);
 }

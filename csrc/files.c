@@ -12,10 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* SQLite's locking bytes: the first shared one and their number (sqlite3 file
- * format, 1.3). */
-#define SHARED_FIRST 0x40000002
-#define SHARED_SIZE 510
 #define LIFE_BASE ((off_t)1 << 62)
 #define HEADER_SIZE 16
 
@@ -212,6 +208,10 @@ void guard_forget_all(void) {
                          shared */
         free(g);
     }
+}
+
+int guard_mark(const struct guard *g, int on) {
+    return on ? lock_shared(g->fd, FORK_MARK, 1) : unlock(g->fd, FORK_MARK, 1);
 }
 
 /* ---- the -wal ---- */

@@ -35,6 +35,21 @@ void guard_unlock(struct guard *g);
 void guard_collect(void);
 /* In the child of a fork: all guards are the parent's. */
 void guard_forget_all(void);
+/* Set or take away a lock on a byte that nobody else uses. */
+int guard_mark(const struct guard *g, int on);
+
+/* SQLite's locking bytes: the shared ones (sqlite3 file format, 1.3). And the byte that
+ * guard_mark() locks. */
+#define SHARED_FIRST 0x40000002
+#define SHARED_SIZE 510
+#define SHARED_LAST (SHARED_FIRST + SHARED_SIZE - 1)
+#define FORK_MARK ((off_t)1 << 62)
+
+/* Whether this process was forked and has not called exec() since. */
+int process_is_forked(void);
+/* Whether the shared lock that SQLite believes to hold on this file just now is there:
+ * 0, or a code. FORKED when it is not; when the kernel does not tell, 0. */
+int locks_are_ours(const struct guard *g, const char *path);
 
 /* Close what is open, and say so in `*fd`: -1. */
 void file_close(int *fd);

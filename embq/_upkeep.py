@@ -74,7 +74,7 @@ class Upkeep:
         """
         from embq import _check  # noqa: PLC0415 - sqlite3 is not for every import
 
-        self._file.open()
+        self._attach()
         return _check.check(self._file.path, self._wait_s(), quick=quick)
 
     def backup(self, path: Path) -> None:
@@ -104,8 +104,13 @@ class Upkeep:
         """
         from embq import _backup  # noqa: PLC0415
 
+        self._attach()
         file_id = _native.file_id(self._file.open().ref)
         _backup.backup(self._file.path, absolute(path), self._wait_s(), file_id)
+
+    def _attach(self) -> None:
+        """Let the core open the file, which in a forked child may be refused."""
+        _native.stats(self._file.open().ref, 0)
 
     def _wait_s(self) -> float:
         wait_ms = self._file.wait_ms(None)

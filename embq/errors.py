@@ -14,6 +14,7 @@
     │   ├── LeaseLost                     settled, or another consumer has it
     │   ├── RedriveUnderWay               the queue is redriven otherwise already
     │   ├── Closed                        the broker is closed
+    │   ├── Forked                        a connection was open across a fork
     │   └── DatabaseReplaced              the file was moved, removed, replaced
     ├── try again
     │   ├── Busy (TimeoutError)           not done in time: nothing was stored
@@ -232,6 +233,27 @@ class Closed(Error):
     code = "closed"
     number = -32
     hint = "open the file again with embq.open(path)"
+
+
+class Forked(Error):
+    """A connection to the file was open when this process was forked, and still is.
+
+    SQLite's locks are not inherited, but its memory of them is: what this process would
+    commit might be lost, so nothing is read or written. Raised by whatever uses the
+    file first in the child, and again until the connection is gone. docs/forking.md
+    says what to do, and what cannot be noticed.
+
+    Also raised in a child for which embq's own connections could not be closed: a
+    thread was writing for longer than a fork waits (a second), or the fork was not made
+    by Python.
+    """
+
+    code = "forked"
+    number = -33
+    hint = (
+        "close your own connections to the file before the fork, or start the process "
+        "anew (multiprocessing: spawn)"
+    )
 
 
 class NoMemory(Error, MemoryError):

@@ -32,7 +32,7 @@ PAUSE_S = 0.05, 0.8  # between two things that are done beside the threads
 CHILD_S = 0.05, 0.4
 CHILD_PATIENCE_S = 20.0
 # It did not happen, for certain.
-REFUSED = (errors.Busy, errors.Full, errors.Closed, errors.NoMemory)
+REFUSED = (errors.Busy, errors.Full, errors.Closed, errors.Forked, errors.NoMemory)
 
 
 class Worker:
@@ -154,7 +154,7 @@ class Session:
             self.end = time.monotonic() + self.rng.uniform(*CHILD_S)
             try:
                 work(self, self.rng, self.record.process)
-            except errors.Closed:
+            except errors.Forked:
                 self.record.note("refused")  # the parent could not rest in time
             except errors.Busy:
                 self.record.note("busy")

@@ -259,7 +259,7 @@ def _be_child(crowd: Crowd, number: int) -> None:
     try:
         crowd.queue.send(f"child {number}")
         crowd.queue.stats()
-    except errors.Closed:  # the parent could not rest in time
+    except errors.Forked:  # the parent could not rest in time
         os._exit(3)
     except BaseException:  # noqa: BLE001
         os._exit(1)

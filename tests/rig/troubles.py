@@ -208,6 +208,7 @@ def slow_sync(folder: str, seconds: float, limit: float) -> dict[str, Any]:
 def fork_beside_slow_sync(folder: str, seconds: float) -> dict[str, Any]:
     """Fork while a thread is in an fdatasync for longer than a fork waits."""
     scene = Scene(folder)
+    idle = embq.open(Path(folder) / "idle.db").queue("q")
     assert scene.send("before") == ""
     scene.rig.arm("fsync", DELAY, 1, 1, round(seconds * 1_000_000))
     thread = threading.Thread(target=scene.send, args=("slow",))
@@ -219,6 +220,7 @@ def fork_beside_slow_sync(folder: str, seconds: float) -> dict[str, Any]:
     if pid == 0:
         answers = [
             outcome(scene.queue.depth),
+            outcome(idle.depth),
             outcome(lambda: embq.open(Path(folder) / "other.db").ping()),
         ]
         os.write(writer, " ".join(answers).encode())
