@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from datetime import timedelta
@@ -14,6 +15,8 @@ from embq.errors import Closed, Error, InvalidArgument
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _files: "weakref.WeakSet[File]" = weakref.WeakSet()
+_LAST = -100  # priority among the finalizers of a worker, which may send themselves
+_worker_watched = False
 
 
 class File:
@@ -52,6 +55,7 @@ class File:
                 msg = f"the broker of {os.fsdecode(self.path)!r} is closed"
                 raise Closed(msg)
             if not self.handle:
+                _watch_worker()
                 self.handle = _open_handle(
                     self.path, self._flags, self._busy_timeout_ms, self._disk_reserve
                 )
@@ -139,10 +143,28 @@ def _close_all() -> None:
             file.close()
 
 
+def _watch_worker() -> None:
+    """In a worker of `multiprocessing`, which ends by os._exit(): close all before."""
+    global _worker_watched  # noqa: PLW0603
+    process = sys.modules.get("multiprocessing.process")
+    if _worker_watched or process is None or process.parent_process() is None:
+        return
+    from multiprocessing import util  # noqa: PLC0415
+
+    util.Finalize(None, _close_all, exitpriority=_LAST)
+    _worker_watched = True
+
+
 def _forget() -> None:
     """Let a forked child leave its parent's staged messages alone."""
+    global _worker_watched  # noqa: PLW0603
+    _worker_watched = False
+    # multiprocessing forgets its parent's finalizers next, and calls this after that.
+    util = sys.modules.get("multiprocessing.util")
     for file in list(_files):
         file.forget_parent()
+        if util is not None:
+            util.register_after_fork(file, lambda _: _watch_worker())
 
 
 os.register_at_fork(after_in_child=_forget)
