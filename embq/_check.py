@@ -47,6 +47,7 @@ def _damage(reading: Reading, path: bytes, *, quick: bool) -> list[Problem]:
     try:
         rows = reading.execute(f"pragma {pragma}({_SHOWN})")
     except _sqlite.failures() as error:
+        reading.go_on()  # a fork that interrupted it is no damage
         failure: Error = _sqlite.translate(error, path, _DOING)
         if not _sqlite.is_about_sql(error):
             raise failure from error

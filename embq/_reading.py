@@ -1,11 +1,14 @@
-"""`Reading`: a connection beside the engine's that looks at a file as it is now."""
+"""`Reading`: a connection beside the engine's that looks at a file as it is now.
+
+Imported with embq, unlike what uses it: the handlers of a fork must be known before the
+first connection is, not in the middle of a fork.
+"""
 
 import os
 import threading
 from types import TracebackType
 from typing import Any, Self
 
-from embq import _sqlite
 from embq.errors import Busy, NoMemory
 
 _RETRY_S = 0.05  # between two interrupts of one that has not ended yet
@@ -39,6 +42,8 @@ class Reading:
         self.connection: Any = None
 
     def __enter__(self) -> Self:
+        from embq import _sqlite  # noqa: PLC0415 - sqlite3 is not for every import
+
         with _changed:  # no fork comes between opening it and noting it
             try:
                 self.connection = _sqlite.connect(
@@ -96,6 +101,8 @@ class Reading:
 
     def _fail(self, error: BaseException | None) -> None:
         """Raise an error of SQLite's as ours."""
+        from embq import _sqlite  # noqa: PLC0415
+
         if isinstance(error, MemoryError):
             msg = f"{os.fsdecode(self._path)!r}: {self._doing}"
             raise NoMemory(msg) from error
