@@ -39,6 +39,7 @@ typedef intptr_t embq_ref;
 #define EMBQ_NOT_AN_EMBQ_FILE -27
 #define EMBQ_SCHEMA_TOO_NEW -28
 #define EMBQ_UNSUPPORTED_SQLITE -29
+#define EMBQ_UNSUPPORTED_FILESYSTEM -30
 #define EMBQ_DATABASE_REPLACED -31
 #define EMBQ_CLOSED -32
 #define EMBQ_FORKED -33
@@ -53,6 +54,7 @@ typedef intptr_t embq_ref;
 /* Flags of embq_open. */
 #define EMBQ_OPEN_CREATE 1
 #define EMBQ_OPEN_FULL 2
+#define EMBQ_OPEN_ANYWHERE 4 /* also on a file system that is refused else */
 
 /* Flags of embq_claim and embq_consumer_open. */
 #define EMBQ_CLAIM_AUTO_ACK 1

@@ -115,7 +115,7 @@ static int in_use_error(const char *path) {
 static int open_locked(const char *path, int flags, int busy_timeout_ms,
                        int64_t disk_reserve, embq_ref *broker) {
     struct guard *guard;
-    int code = guard_open(path, flags & EMBQ_OPEN_CREATE, &guard);
+    int code = guard_open(path, flags, &guard);
     if (code < 0) return code;
     /* SQLite follows symbolic links before it names the -wal; so must we. */
     char real[PATH_MAX];

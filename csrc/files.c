@@ -44,12 +44,6 @@ static int unlock(int fd, off_t start, off_t length) {
 }
 #endif
 
-/* Network file systems let a signal end what elsewhere cannot be interrupted. */
-#define AGAIN_IF_INTERRUPTED(result, call) \
-    do {                                   \
-        result = call;                     \
-    } while (result < 0 && errno == EINTR)
-
 static int file_open(const char *path, int flags) {
     int fd;
     AGAIN_IF_INTERRUPTED(fd, open(path, flags | O_CLOEXEC, 0600));
@@ -152,13 +146,15 @@ static int guard_open_locked(const char *path, int create, struct guard *fresh,
     return header_check(fd, path);
 }
 
-int guard_open(const char *path, int create, struct guard **out) {
+int guard_open(const char *path, int flags, struct guard **out) {
+    int code = flags & EMBQ_OPEN_ANYWHERE ? 0 : filesystem_check(path);
     *out = NULL;
+    if (code < 0) return code;
     /* First, as a descriptor that nobody keeps could not be closed again. */
     struct guard *fresh = calloc(1, sizeof *fresh);
     if (!fresh) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
     pthread_mutex_lock(&guards_mutex);
-    int code = guard_open_locked(path, create, fresh, out);
+    code = guard_open_locked(path, flags & EMBQ_OPEN_CREATE, fresh, out);
     pthread_mutex_unlock(&guards_mutex);
     if (*out != fresh) free(fresh);
     return code;

@@ -24,10 +24,19 @@ struct guard {
     struct guard *next;
 };
 
-/* Open (and with `create` make, mode 0600) the database at `path`, or find its guard.
- * Refuses what is no regular file, has several names, cannot be written, or is no
- * database. */
-int guard_open(const char *path, int create, struct guard **out);
+/* Network file systems let a signal end what elsewhere cannot be interrupted. */
+#define AGAIN_IF_INTERRUPTED(result, call) \
+    do {                                   \
+        result = call;                     \
+    } while (result < 0 && errno == EINTR)
+
+/* Before the file is touched: 0, or UNSUPPORTED_FILESYSTEM. See filesystem.c. */
+int filesystem_check(const char *path);
+
+/* Open the database at `path`, or find its guard. `flags` of embq_open: whether it is
+ * made when it is not there (mode 0600), and whether on any file system. Refuses what
+ * is no regular file, has several names, cannot be written, or is no database. */
+int guard_open(const char *path, int flags, struct guard **out);
 int guard_lock(struct guard *g);
 void guard_unlock(struct guard *g);
 /* Close the descriptors of files that were removed and that nobody can open any more.

@@ -13,12 +13,13 @@ with embq.open("app.db") as broker:
 """
 
 from embq._look import Explanation
+from embq._open import open  # noqa: A004
 from embq._options import Backoff
 from embq._outgoing import Outgoing
 from embq._problem import Problem
 from embq._redrive import Redrive
 from embq._ticket import Sent, Ticket
-from embq.broker import Broker, open  # noqa: A004
+from embq.broker import Broker
 from embq.errors import (
     BodyError,
     Busy,
@@ -45,6 +46,7 @@ from embq.errors import (
     StorageFull,
     StorageIOError,
     StorageReadOnly,
+    UnsupportedFilesystem,
     UnsupportedSQLite,
 )
 from embq.messages import Message
@@ -88,6 +90,7 @@ __all__ = [
     "StorageIOError",
     "StorageReadOnly",
     "Ticket",
+    "UnsupportedFilesystem",
     "UnsupportedSQLite",
     "open",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-import embq
+from embq import _cli_file
 from embq._times import milliseconds
 from embq.broker import Broker
 from embq.queue import Queue
@@ -36,7 +36,7 @@ def add_to(cli: click.Group, open_queue: Opener) -> None:
         Durations are seconds; "none" is None. Exits with 1 when QUEUE is there with
         other options.
         """
-        with embq.open(broker.path) as creating:
+        with _cli_file.creating(broker) as creating:
             creating.queue(queue, **_options(options))
 
     @cli.command()

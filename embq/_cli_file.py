@@ -5,6 +5,12 @@ import click
 from embq.broker import Broker
 
 
+def creating(broker: Broker) -> Broker:
+    """Give a broker of the same file, with the same options, that may create it."""
+    options = click.get_current_context().find_root().params
+    return Broker(broker.path, **{k: v for k, v in options.items() if k != "path"})
+
+
 @click.command()
 @click.option("--quick", is_flag=True, help="Do not compare indexes with tables.")
 @click.pass_obj

@@ -45,6 +45,10 @@ class Broker(Upkeep):
         disk_reserve: How many bytes of its file system sends leave free, so that
             receiving and settling go on when it is full. Default None: 5 % of it, at
             most 64 MiB.
+        allow_unsafe_filesystem: Open the file also where it is refused: on NFS, SMB,
+            9p and other network file systems, and on FUSE. Processes of several hosts
+            would lose messages there. What locks and shared memory do for processes of
+            one host is up to the file system.
 
     Raises:
         InvalidArgument: An argument makes no sense.
@@ -59,6 +63,7 @@ class Broker(Upkeep):
         busy_timeout: float | timedelta = 10.0,
         create: bool = True,
         disk_reserve: int | None = None,
+        allow_unsafe_filesystem: bool = False,
     ) -> None:
         self._queues: dict[str, Queue[Any]] = {}  # without a view
         if durability not in ("full", "normal"):
@@ -68,6 +73,7 @@ class Broker(Upkeep):
         self.source = source
         flags = _native.OPEN_FULL if durability == "full" else 0
         flags |= _native.OPEN_CREATE if create else 0
+        flags |= _native.OPEN_ANYWHERE if allow_unsafe_filesystem else 0
         busy_timeout_ms = limit_ms(busy_timeout, "busy_timeout")
         reserve = -1
         if disk_reserve is not None:
@@ -356,44 +362,3 @@ class Broker(Upkeep):
 
     def __repr__(self) -> str:
         return f"<Broker {self.path!r}{' closed' if self._file.closed else ''}>"
-
-
-def open(  # noqa: A001
-    path: Path,
-    *,
-    durability: Durability = "full",
-    source: str | None = None,
-    busy_timeout: float | timedelta = 10.0,
-    create: bool = True,
-    disk_reserve: int | None = None,
-) -> Broker:
-    """Open a file of queues, and create it when it is not there.
-
-    Args:
-        path: See `Broker`, as for all that follow.
-        durability: "full" or "normal".
-        source: The default `source` of messages.
-        busy_timeout: Seconds to wait for the write lock by default.
-        create: Whether to create the file.
-        disk_reserve: Bytes that sends leave free on the file system.
-
-    Returns:
-        The open broker.
-
-    Raises:
-        NotFound: There is no file, and `create` is False.
-        NotAnEmbqFile: The file is no SQLite database.
-        SchemaTooNew: The file was written by a later embq.
-        StorageReadOnly: The file or its folder is not to be written.
-        UnsupportedSQLite: The SQLite of this Python cannot be used.
-    """
-    broker = Broker(
-        path,
-        durability=durability,
-        source=source,
-        busy_timeout=busy_timeout,
-        create=create,
-        disk_reserve=disk_reserve,
-    )
-    broker._file.open()  # noqa: SLF001
-    return broker

@@ -39,11 +39,16 @@ from embq.queue import Queue
     show_default=True,
     help="full: a send survives power loss. normal: a killed process.",
 )
+@click.option(
+    "--allow-unsafe-filesystem",
+    is_flag=True,
+    help="Open the file also on NFS, SMB, 9p, FUSE and the like.",
+)
 @click.version_option(embq.__version__, prog_name="embq")
 @click.pass_context
-def cli(context: click.Context, path: str, durability: Any) -> None:
+def cli(context: click.Context, /, path: str, **options: Any) -> None:
     """Use the queues in an SQLite file from a shell."""
-    context.obj = Broker(path, durability=durability, create=False)
+    context.obj = Broker(path, create=False, **options)
     context.call_on_close(context.obj.close)
 
 
@@ -178,7 +183,7 @@ def demo(events: Path | None, workers: int) -> None:
 def _queue(broker: Broker, name: str, *, create: bool = False) -> Queue:
     """Open a queue that is there, or with `create` any."""
     if create:
-        with embq.open(broker.path) as creating:
+        with _cli_file.creating(broker) as creating:
             creating.queue(name)
     elif name not in broker.queues():
         msg = f"no queue {name!r} in {broker.path!r}"

@@ -29,7 +29,8 @@
         ├── Corrupt                       the file contradicts itself
         ├── NotAnEmbqFile                 not an SQLite database
         ├── SchemaTooNew                  written by a later embq
-        └── UnsupportedSQLite             Python's SQLite cannot be used
+        ├── UnsupportedSQLite             Python's SQLite cannot be used
+        └── UnsupportedFilesystem         on a network, or FUSE
 
 Every class has a `code` (stable, for programs), a `number` (the constant of the C core)
 and a `hint` (what to do). Catch `embq.Error` for all of them.
@@ -212,6 +213,21 @@ class UnsupportedSQLite(Error):
     hint = (
         "install pysqlite3-binary and set EMBQ_SQLITE_MODULE=pysqlite3, "
         "or use a Python whose sqlite3 is at least 3.37 and can load extensions"
+    )
+
+
+class UnsupportedFilesystem(Error):
+    """The file is, or would be, on a network file system or FUSE. It was not touched.
+
+    There WAL mode loses data when several hosts use the file, and with some file
+    systems also when several processes do (sqlite.org/wal.html).
+    """
+
+    code = "unsupported_filesystem"
+    number = -30
+    hint = (
+        "put the file on a local disk; or, when a single host uses it and its memory "
+        "maps and locks hold there, say allow_unsafe_filesystem=True"
     )
 
 

@@ -31,6 +31,7 @@ import bounding
 import breaking
 import deleting
 import delivering
+import filing
 import keeping
 import living
 import looking
@@ -52,6 +53,7 @@ MUTANTS: list[Mutant] = [
     *redriving.MUTANTS,
     *bounding.MUTANTS,
     *blocking.MUTANTS,
+    *filing.MUTANTS,
     *breaking.MUTANTS,
     *deleting.MUTANTS,
     *keeping.MUTANTS,
