@@ -111,6 +111,24 @@ int engine_quiesce(struct engine *e, int64_t limit_us) {
     return quiet;
 }
 
+int engine_secure(struct engine *e, int64_t limit_us) {
+    if (e->secure) return 0;
+    int attached = e->attached, code = 0;
+    if (attached && !engine_quiesce(e, limit_us)) {
+        engine_resume(e);
+        return error_set(EMBQ_BUSY, "%s: it is open without secure_delete, and in use",
+                         e->path);
+    }
+    /* As for a fork: the connections are opened anew, and nobody notices. */
+    ATOMIC_STORE(&e->forking, attached);
+    if (attached) engine_rest(e, 0);
+    ATOMIC_STORE(&e->secure, 1);
+    if (attached) code = engine_attach(e);
+    ATOMIC_STORE(&e->forking, 0);
+    if (attached) engine_resume(e);
+    return code;
+}
+
 void engine_resume(struct engine *e) {
     pthread_mutex_lock(&e->mutex);
     e->stopping = 0;

@@ -39,7 +39,7 @@ static int64_t wal_bytes(const struct engine *e) {
 
 int checkpoint_due(const struct engine *e, int idle) {
     if (ATOMIC_LOAD(&e->completing) || ATOMIC_LOAD(&e->failed)) return 0;
-    int enough = ATOMIC_LOAD(&e->sync_failed) ||
+    int enough = ATOMIC_LOAD(&e->sync_failed) || (idle && trace_due(e)) ||
                  pending_bytes(e) >= (idle ? IDLE_BYTES : wal_bytes(e) / BUSY_SHARE);
     return enough && clock_real_us() >= ATOMIC_LOAD(&e->checkpoint_after_us);
 }
@@ -77,7 +77,7 @@ void checkpoint_step(struct engine *e) {
     pthread_mutex_unlock(&e->checkpoint_mutex);
     int64_t wal = frame_bytes(e, wal_frames(&e->wal)), after = pending_bytes(e);
     int starts_over = wal >= wal_bytes(e) && after <= wal_bytes(e) / COMPLETE_SHARE;
-    int failed = ATOMIC_LOAD(&e->sync_failed);
+    int failed = ATOMIC_LOAD(&e->sync_failed) || trace_due(e);
     if (wal_backfilled(&e->wal) == before || failed) checkpoint_put_off(e);
     if (starts_over || wal >= WAL_BYTES_MAX || failed) checkpoint_stage(e);
 }
@@ -88,16 +88,21 @@ int checkpoint_overdue(const struct engine *e) {
            clock_real_us() >= ATOMIC_LOAD(&e->checkpoint_after_us);
 }
 
+int wal_start_over(struct engine *e) {
+    /* There and back: SQLite writes no page for a value that stays. */
+    return statement_do(e, ST_META_SHIFT, 0, INTS(1)) < 0 ||
+                   statement_do(e, ST_META_SHIFT, 0, INTS(-1)) < 0
+               ? -1
+               : 0;
+}
+
 int64_t checkpoint_complete(struct engine *e) {
-    /* All is in the database, and the next write starts the WAL over. Full sends wait
-     * for that, so it may be that nobody else writes. */
-    if (ATOMIC_LOAD(&e->sync_failed) && pending_bytes(e) == 0) {
+    /* All is in the database, and the next write starts the WAL over. Full sends may
+     * wait for that, or it has what was removed; it may be that nobody else writes. */
+    int failed = ATOMIC_LOAD(&e->sync_failed);
+    if (pending_bytes(e) == 0 && (failed || trace_due(e))) {
         ATOMIC_STORE(&e->completing, 0);
-        /* There and back: SQLite writes no page for a value that stays. */
-        return statement_do(e, ST_META_SHIFT, 0, INTS(1)) < 0 ||
-                       statement_do(e, ST_META_SHIFT, 0, INTS(-1)) < 0
-                   ? -1
-                   : 0;
+        return failed ? wal_start_over(e) : trace_remove(e);
     }
     pthread_mutex_lock(&e->checkpoint_mutex);
     if (checkpoint_passive(e) != 0) checkpoint_put_off(e);
@@ -115,7 +120,8 @@ int64_t checkpoint_complete(struct engine *e) {
  */
 
 int wal_extension_due(const struct engine *e) {
-    return !ATOMIC_LOAD(&e->extended) && ATOMIC_LOAD(&e->syncs) >= EXTEND_SYNCS;
+    return !ATOMIC_LOAD(&e->extended) && !ATOMIC_LOAD(&e->secure) &&
+           ATOMIC_LOAD(&e->syncs) >= EXTEND_SYNCS;
 }
 
 void wal_extension_stage(struct engine *e) {

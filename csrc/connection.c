@@ -27,6 +27,14 @@ static const char *const pragmas[] = {
     "pragma cache_size = -16384",
 };
 
+/* And with secure_delete. */
+static const char *const secure_pragmas[] = {
+    /* Zeros over what is removed, in pages that need not be written else too. */
+    "pragma secure_delete = on",
+    /* A -wal that starts over is cut: beyond its new end are pages of old commits. */
+    "pragma journal_size_limit = 0",
+};
+
 static int pragma_run(sqlite3 *db, const char *text, const char *path) {
     int result = sq.exec(db, text, NULL, NULL, NULL);
     return result == SQLITE_OK ? 0 : error_sqlite(db, result, path);
@@ -46,6 +54,10 @@ static int connection_open(const struct engine *e, sqlite3 **db) {
     sq.wal_autocheckpoint(*db, 0); /* checkpoint.c does it, where nobody waits for it */
     for (size_t i = 0; i < sizeof pragmas / sizeof *pragmas; i++) {
         int code = pragma_run(*db, pragmas[i], path);
+        if (code < 0) return code;
+    }
+    for (size_t i = 0; e->secure && i < sizeof secure_pragmas / sizeof *pragmas; i++) {
+        int code = pragma_run(*db, secure_pragmas[i], path);
         if (code < 0) return code;
     }
     return 0;

@@ -54,6 +54,7 @@ typedef intptr_t embq_ref;
 /* Flags of embq_open. */
 #define EMBQ_OPEN_CREATE 1
 #define EMBQ_OPEN_FULL 2
+#define EMBQ_OPEN_SECURE 8   /* what is removed leaves no trace */
 #define EMBQ_OPEN_ANYWHERE 4 /* also on a file system that is refused else */
 
 /* Flags of embq_claim and embq_consumer_open. */

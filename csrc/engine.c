@@ -124,7 +124,8 @@ static int open_locked(const char *path, int flags, int busy_timeout_ms,
     struct engine *e = engine_find(guard);
     if (!e) e = engine_new(real, guard, busy_timeout_ms);
     if (!e) return error_set(EMBQ_NO_MEMORY, "%s: no memory", path);
-    if (!e->attached && (code = engine_attach(e)) == 0) doubts_take(e);
+    if (flags & EMBQ_OPEN_SECURE) code = engine_secure(e, ROLE_WAIT_US);
+    if (code == 0 && !e->attached && (code = engine_attach(e)) == 0) doubts_take(e);
     if (code == 0) code = broker_make(e, flags, busy_timeout_ms, disk_reserve, broker);
     if (code < 0 && !e->handles) engine_free(e);
     return code;

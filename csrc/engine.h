@@ -48,6 +48,9 @@ struct engine {
     int handles; /* brokers not yet freed */
     int attached, forking, guarded;
     int busy_timeout_ms;
+    int secure;             /* what was removed leaves no trace; see trace.c */
+    uint32_t traced_salt;   /* of the -wal when it was to start over ... */
+    int64_t trace_again_us; /* ... which is tried again then */
     uint64_t file_id;
     int64_t slot;             /* our row in embq_owner; 0 when not attached */
     int64_t channels_certain; /* no power cut forgets the channels up to this one */
@@ -181,6 +184,8 @@ void engine_rest(struct engine *e, int checkpoint);
 int engine_register(struct engine *e, enum op_kind kind);
 /* Give roles no more and wait until nobody has one: 1 when it came so far. */
 int engine_quiesce(struct engine *e, int64_t limit_us);
+/* From now on it leaves no trace of what was removed. */
+int engine_secure(struct engine *e, int64_t limit_us);
 /* Roles are given again. */
 void engine_resume(struct engine *e);
 
@@ -240,6 +245,16 @@ int wal_extension_due(const struct engine *e);
 void wal_extension_stage(struct engine *e);
 /* OP_EXTEND: 1 when another round is needed. */
 int64_t wal_extend(struct engine *e);
+
+/* In a group: a write that changes nothing, so that the -wal starts over if it can. */
+int wal_start_over(struct engine *e);
+
+/* ---- trace.c ---- */
+
+/* Whether the -wal may have something that was removed. */
+int trace_due(const struct engine *e);
+/* In a group, when the database has all that is in the -wal. */
+int trace_remove(struct engine *e);
 
 /* ---- space.c ---- */
 

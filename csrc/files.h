@@ -78,6 +78,8 @@ int life_lock(int fd, int64_t slot);
  * slot is nobody's. */
 int life_probe(int fd, int64_t slot);
 
+/* How long the -wal is. */
+int64_t wal_file_size(int fd);
 /* Whether the -wal behind `fd` has lost its name. */
 int wal_file_gone(int fd);
 

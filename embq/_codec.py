@@ -13,6 +13,7 @@ CodecName = Literal["json", "msgpack", "raw"]
 
 # What msgspec raises for data that it cannot encode: an unknown type, an int of more
 # than 64 bits, a lone surrogate, a structure without end.
+_UNICODE = (UnicodeEncodeError, UnicodeDecodeError)
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -35,18 +36,28 @@ def _checked(
         try:
             return write(data)
         except _UNENCODABLE as error:
-            msg = f"{type(data).__name__} cannot be encoded as {name}: {error}"
+            msg = f"{type(data).__name__} cannot be encoded as {name}: {_why(error)}"
             hint = "convert the data first, or use another codec"
-            raise BodyError(msg, hint) from error
+            raise BodyError(msg, hint) from _quiet(error)
 
     def decode(body: bytes) -> Any:
         try:
             return read(body)
         except (ValueError, RecursionError) as error:
-            msg = f"a body of {len(body)} bytes is not {name}: {error}"
-            raise BodyError(msg) from error
+            msg = f"a body of {len(body)} bytes is not {name}: {_why(error)}"
+            raise BodyError(msg) from _quiet(error)
 
     return Codec(encode, decode)
+
+
+def _why(error: Exception) -> str:
+    """Say why something cannot be written, without a character of it."""
+    return error.reason if isinstance(error, _UNICODE) else str(error)
+
+
+def _quiet(error: Exception) -> Exception | None:
+    """Leave out what holds the whole text that it is about."""
+    return None if isinstance(error, _UNICODE) else error
 
 
 def _raw(data: Any) -> bytes:
@@ -85,9 +96,9 @@ def encode_text(value: str, what: str) -> bytes:
         raise InvalidArgument(msg)
     try:
         return value.encode()
-    except UnicodeEncodeError as error:
+    except UnicodeEncodeError:
         msg = f"{what}: not valid Unicode"
-        raise InvalidArgument(msg) from error
+        raise InvalidArgument(msg) from None
 
 
 def encode_fields(
@@ -121,7 +132,7 @@ def encode_fields(
         return _pack(texts) if texts != (None, None, None, None) else b""
     except UnicodeEncodeError as error:
         msg = f"type, source or key is not valid Unicode: {error.reason}"
-        raise InvalidArgument(msg) from error
+        raise InvalidArgument(msg) from None
 
 
 def _attributes(
@@ -154,8 +165,8 @@ def _attributes(
     try:
         return _to_json(found).decode()
     except _UNENCODABLE as error:
-        msg = f"headers cannot be written as JSON: {error}"
-        raise InvalidArgument(msg) from error
+        msg = f"headers cannot be written as JSON: {_why(error)}"
+        raise InvalidArgument(msg) from _quiet(error)
 
 
 def pack(value: Any) -> bytes:

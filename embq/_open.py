@@ -15,6 +15,7 @@ def open(  # noqa: A001
     create: bool = True,
     disk_reserve: int | None = None,
     allow_unsafe_filesystem: bool = False,
+    secure_delete: bool = False,
 ) -> Broker:
     """Open a file of queues, and create it when it is not there.
 
@@ -26,6 +27,7 @@ def open(  # noqa: A001
         create: Whether to create the file.
         disk_reserve: Bytes that sends leave free on the file system.
         allow_unsafe_filesystem: Whether to open it on a network file system or FUSE.
+        secure_delete: Whether removed bodies leave no trace in the files.
 
     Returns:
         The open broker.
@@ -47,6 +49,7 @@ def open(  # noqa: A001
         create=create,
         disk_reserve=disk_reserve,
         allow_unsafe_filesystem=allow_unsafe_filesystem,
+        secure_delete=secure_delete,
     )
     broker._file.open()  # noqa: SLF001
     return broker

@@ -43,6 +43,11 @@ class Outgoing(msgspec.Struct, Generic[T]):
     ttl: float | timedelta | None = None
     dedup_id: str | None = None
 
+    def __repr__(self) -> str:
+        """Show no payload: a repr ends up in logs."""
+        of = type(self.data).__name__
+        return f"<Outgoing {of} type={self.type!r} key={self.key!r}>"
+
     @classmethod
     def from_dict(cls, message: Mapping[str, Any]) -> "Outgoing[Any]":
         """Make of `Message.to_dict()` a message that can be sent.

@@ -49,6 +49,12 @@ class Broker(Upkeep):
             9p and other network file systems, and on FUSE. Processes of several hosts
             would lose messages there. What locks and shared memory do for processes of
             one host is up to the file system.
+        secure_delete: Leave no trace in the file, its -wal or its -shm of a body that
+            was removed: what is freed is overwritten with zeros, and the -wal is
+            emptied in each idle moment and at the last close. It holds for what this
+            process removes, with all its brokers of the file; give it in each process
+            that does. A backup that was made, and free blocks of the disk, keep what
+            they have. Default False: removing large bodies is several times faster.
 
     Raises:
         InvalidArgument: An argument makes no sense.
@@ -64,6 +70,7 @@ class Broker(Upkeep):
         create: bool = True,
         disk_reserve: int | None = None,
         allow_unsafe_filesystem: bool = False,
+        secure_delete: bool = False,
     ) -> None:
         self._queues: dict[str, Queue[Any]] = {}  # without a view
         if durability not in ("full", "normal"):
@@ -74,6 +81,7 @@ class Broker(Upkeep):
         flags = _native.OPEN_FULL if durability == "full" else 0
         flags |= _native.OPEN_CREATE if create else 0
         flags |= _native.OPEN_ANYWHERE if allow_unsafe_filesystem else 0
+        flags |= _native.OPEN_SECURE if secure_delete else 0
         busy_timeout_ms = limit_ms(busy_timeout, "busy_timeout")
         reserve = -1
         if disk_reserve is not None:

@@ -120,7 +120,7 @@ tests of suspend and of a time namespace, where nothing is refused or said
 `overflow="block"`
 58 | 7 | 64 threads in 8 processes at full durability: fair, no `Busy`
 59 | | A long soak (`make soak`): file, WAL, descriptors, memory flat
-60 | 8 | `secure_delete=True`: no trace; no payload in logs, errors | `secure_delete`
+60 | 8 | `secure_delete=True`: no trace; no payload in logs, errors
 """
 
 CASES = _cases()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from mutant import mutant
 
 FILES, FILESYSTEM = "csrc/files.c", "csrc/filesystem.c"
-PLACES = "test_filesystems.py"
+CONNECTION, TRACE = "csrc/connection.c", "csrc/trace.c"
+PLACES, TRACES = "test_filesystems.py", "test_traces.py"
+SILENCE = "test_silence.py"
 
 MUTANTS = [
     mutant(
@@ -44,6 +46,50 @@ MUTANTS = [
             FILES,
             "flags & EMBQ_OPEN_ANYWHERE ? 0",
             "guards || flags & EMBQ_OPEN_ANYWHERE ? 0",
+        ),
+    ),
+    mutant(
+        "With secure_delete pages that are freed keep what they had",
+        "CASE 60",
+        f"{TRACES}::test_what_is_removed_is_gone[0]",
+        (CONNECTION, '    "pragma secure_delete = on",\n', ""),
+    ),
+    mutant(
+        "With secure_delete the -wal keeps what is beyond its new end",
+        "CASE 60",
+        f"{TRACES}::test_what_is_removed_is_gone[0]",
+        (CONNECTION, '    "pragma journal_size_limit = 0",\n', ""),
+    ),
+    mutant(
+        "With secure_delete the -wal is started over when it is clean, too",
+        "CASE 60",
+        f"{TRACES}::test_two_that_wipe_come_to_rest",
+        (TRACE, "wal_frames(&e->wal) <= 1 &&", "wal_frames(&e->wal) < 1 &&"),
+    ),
+    mutant(
+        "secure_delete of a second broker is forgotten",
+        "CASE 60",
+        f"{TRACES}::test_it_can_be_asked_for_later",
+        (
+            "csrc/attach.c",
+            "ATOMIC_STORE(&e->secure, 1);",
+            "ATOMIC_STORE(&e->secure, !attached);",
+        ),
+    ),
+    mutant(
+        "What is about to be sent shows its data",
+        "8, CASE 60",
+        f"{SILENCE}::test_no_payload_in_reprs",
+        ("embq/_outgoing.py", "    def __repr__(", "    def _repr("),
+    ),
+    mutant(
+        "An error is raised from one that holds the whole text",
+        "8, CASE 60",
+        f"{SILENCE}::test_an_error_shows_no_payload[BodyError-2]",
+        (
+            "embq/_codec.py",
+            "    return None if isinstance(error, _UNICODE) else error\n",
+            "    return error\n",
         ),
     ),
 ]
