@@ -53,8 +53,10 @@ class Broker(Upkeep):
             was removed: what is freed is overwritten with zeros, and the -wal is
             emptied in each idle moment and at the last close. It holds for what this
             process removes, with all its brokers of the file; give it in each process
-            that does. A backup that was made, and free blocks of the disk, keep what
-            they have. Default False: removing large bodies is several times faster.
+            that does. In a page that still has messages SQLite may leave a few bytes
+            of one that was removed, until the page changes or is free. A backup that
+            was made, and free blocks of the disk, keep what they have. Default False:
+            removing large bodies is several times faster.
 
     Raises:
         InvalidArgument: An argument makes no sense.

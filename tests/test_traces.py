@@ -16,6 +16,7 @@ import embq
 
 SIZES = (1, 10, 50, 100, 200, 500, 2000)
 TAGS = 200
+PIECES = 2
 TAG = re.compile(rb"<(\d{6})>")
 
 
@@ -73,14 +74,19 @@ def work(broker: Any, seed: int) -> tuple[set[int], set[int]]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_removed_is_gone(path: Path, seed: int) -> None:
-    """CASE 60: after removals and a moment no body is seen; those that stay are."""
+    """CASE 60: after removals, a purge and a moment of rest no body is seen.
+
+    In a page that still has messages SQLite may leave a piece of one that it moved to
+    another page and that was removed there: after the purge that is gone, too.
+    """
     with embq.open(path, durability="normal", secure_delete=True) as broker:
         gone, left = work(broker, seed)
-        wait_until(no_trace(path, gone), "traces are left")
+        wait_until(lambda: "-wal" not in traces(path, gone), "traces are left")
+        assert sum(traces(path, gone).values()) <= PIECES
         groups = broker.stats()["groups"]
         assert traces(path, left) == {"database": len(left)}
         broker.queue("q").purge()
-        wait_until(no_trace(path, left), "traces are left")
+        wait_until(no_trace(path, gone | left), "traces are left")
         assert broker.stats()["groups"] < groups + 10, "it goes on for ever"
         assert broker.check() == []
 
