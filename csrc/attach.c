@@ -75,7 +75,9 @@ void engine_detach(struct engine *e) {
 int engine_attach(struct engine *e) {
     int rested = e->slot != 0;
     /* Whether it may be where it is, was decided when it was opened. */
-    int code = e->guard ? 0 : guard_open(e->path, EMBQ_OPEN_ANYWHERE, &e->guard);
+    int code = clock_find();
+    if (code == 0 && !e->guard)
+        code = guard_open(e->path, EMBQ_OPEN_ANYWHERE, &e->guard);
     if (code == 0) code = connections_open(e);
     if (code == 0 && !e->guarded) {
         code = guard_lock(e->guard);

@@ -35,6 +35,9 @@ int error_sqlite(sqlite3 *db, int result, const char *what);
 
 /* ---- clock.c: leases by boot time, delays by wall time; both in ms ---- */
 
+/* Before the first look, and in each child: in which time namespace this is. 0, or a
+ * code when that cannot be told. */
+int clock_find(void);
 int64_t clock_boot_ms(void);
 int64_t clock_wall_ms(void);
 /* Real monotonic time in microseconds, never simulated: for waiting. */

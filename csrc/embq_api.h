@@ -239,6 +239,10 @@ long long embq_ticket_wait(embq_ref ticket, int timeout_ms);
 
 /* ==== NEVER BLOCKS ==== */
 
+/* The clock that leases live by. Before a file was opened it may be that of a time
+ * namespace. */
+long long embq_boot_ms(void);
+
 /* Stage one message; the keeper stores it. Gives a ticket (> 0) or a code; FULL when
  * the ring has no room. */
 embq_ref embq_send_nowait(embq_ref broker, long long channel, const char *body,

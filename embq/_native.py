@@ -12,9 +12,7 @@ stands in a `try` of its own, and why nothing is to be done between a call and i
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from typing import Any
@@ -168,11 +166,8 @@ unawaited_failures: Callable[[int], int] = _now.embq_unawaited_failures
 refuses: Callable[[int], int] = _now.embq_refuses
 
 
-_machine_boot = partial(
-    time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-)
-#: The clock that leases live by, in seconds; see csrc/clock.c.
-boot: Callable[[], float] = _machine_boot
+#: The clock that leases live by, in milliseconds; see csrc/clock.c.
+boot_ms: Callable[[], int] = _now.embq_boot_ms
 
 
 def use_clock(path: str | os.PathLike[str] | None) -> None:
@@ -180,17 +175,7 @@ def use_clock(path: str | os.PathLike[str] | None) -> None:
 
     For tests. Every process of a test maps the same file; None: the machine's clocks.
     """
-    global boot  # noqa: PLW0603
-    name = _ffi.NULL if path is None else os.fsencode(path)
-    _run(_lib.embq_clock_map, name)
-    boot = _machine_boot
-    if path is not None:
-        import mmap  # noqa: PLC0415
-
-        with open(path, "rb") as file:  # noqa: PTH123
-            mapped = mmap.mmap(file.fileno(), 16, access=mmap.ACCESS_READ)
-        clock = memoryview(mapped).cast("q")
-        boot = lambda: clock[0] / 1000  # noqa: E731
+    _run(_lib.embq_clock_map, _ffi.NULL if path is None else os.fsencode(path))
 
 
 # ---- queues ----

@@ -148,7 +148,7 @@ class Retrier:
         pause, tried_ms = _FIRST_S, 0
         uncertain: CommitUncertain | None = None
         while True:
-            now_ms = max(1, round(_native.boot() * 1000))
+            now_ms = max(1, _native.boot_ms())
             try:
                 handle, rest = self._usable(wait)
                 return attempt(handle.ref, tried_ms, rest)

@@ -93,7 +93,7 @@ class Settler:
         """Move the deadline of a message; return what it is to keep instead of this."""
         more_ms = milliseconds(seconds, "seconds")
         self._settle(_native.EXTEND, receipt, more_ms)
-        until_ms = round(_native.boot() * 1000) + more_ms
+        until_ms = _native.boot_ms() + more_ms
         other = Settler(self._owner, self._channel, self.name, self._options, until_ms)
         other._warned = self._warned
         return other
@@ -106,7 +106,7 @@ class Settler:
         )
         # Here each ack of each message passes: no call more than must be.
         run = _read_run(receipts)[0]
-        if self._until_ms or (run and _native.boot() * 1000 >= run >> _RUN_ID_BITS):
+        if self._until_ms or (run and _native.boot_ms() >= run >> _RUN_ID_BITS):
             self.look(receipts)
         return count
 
@@ -117,7 +117,7 @@ class Settler:
         queue that is ordered by key: such a receipt does not begin with it.
         """
         until_ms = self._until_ms or (_read_run(receipt)[0] >> _RUN_ID_BITS) - 1
-        late_ms = round(_native.boot() * 1000) - until_ms
+        late_ms = _native.boot_ms() - until_ms
         if until_ms < 0 or late_ms <= 0 or self._warned:
             return
         self._warned.append(True)

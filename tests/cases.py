@@ -108,15 +108,14 @@ tests of `multiprocessing` and of a preloading server
 49 | 4 | A prefetched message whose lease ran out is not handed over
 # Time
 50 | 2 | The wall clock jumps or swings by a year
-51 | 2 | Reboot: leases void; suspend: leases expire; another time namespace | \
-tests of suspend and of a time namespace, where nothing is refused or said
+51 | 2 | Reboot: leases void; suspend: leases end; another time namespace: as long
 # Scale and abuse
 52 | | 10,000 queues with churn: nothing mixed up, no cliff (`make bench`)
 53 | | 1,000,000 delayed messages due at once: claims stay O(log n) (`make bench`)
 54 | 7 | 1,000,000 leases end at once: no writer stalls over 50 ms (`make bench`)
 55 | 5 | A handler that always fails: dead letters after `max_receives`, with the error
 56 | 5 | A handler that kills its process: the dead-letter queue holds it and only it
-57 | | A queue nobody reads, a reader that died: bounds and policies hold | \
+57 | | A queue nobody reads, or a consumer that died: bounds and policies hold
 `overflow="block"`
 58 | 7 | 64 threads in 8 processes at full durability: fair, no `Busy`
 59 | | A long soak (`make soak`): file, WAL, descriptors, memory flat

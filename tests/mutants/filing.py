@@ -5,9 +5,9 @@ from __future__ import annotations
 from mutant import mutant
 
 FILES, FILESYSTEM = "csrc/files.c", "csrc/filesystem.c"
-CONNECTION, TRACE = "csrc/connection.c", "csrc/trace.c"
+CONNECTION, TRACE, CLOCK = "csrc/connection.c", "csrc/trace.c", "csrc/clock.c"
 PLACES, TRACES = "test_filesystems.py", "test_traces.py"
-SILENCE = "test_silence.py"
+SILENCE, SPACES = "test_silence.py", "test_namespaces.py"
 
 MUTANTS = [
     mutant(
@@ -90,6 +90,43 @@ MUTANTS = [
             "embq/_codec.py",
             "    return None if isinstance(error, _UNICODE) else error\n",
             "    return error\n",
+        ),
+    ),
+    mutant(
+        "The offset of a time namespace is not taken off",
+        "2, CASE 51",
+        f"{SPACES}::test_another_boot_time",
+        (CLOCK, " - ATOMIC_LOAD(&namespace_ms)", ""),
+    ),
+    mutant(
+        "A child in another time namespace keeps the offset of its parent",
+        "2, CASE 51",
+        f"{SPACES}::test_who_made_the_namespace[before]",
+        (
+            CLOCK,
+            "if (!strcmp(ours, time_namespace)) return 0;",
+            "if (time_namespace[0]) return 0;",
+        ),
+    ),
+    mutant(
+        "A process takes the offset of its children for its own",
+        "2, CASE 51",
+        f"{SPACES}::test_who_made_the_namespace[after]",
+        (CLOCK, "    if (strcmp(ours, children))\n", "    if (0)\n"),
+    ),
+    mutant(
+        "Who is alive is told by the process id",
+        "7, CASE 17",
+        f"{SPACES}::test_the_same_pid_twice",
+        (
+            "csrc/owner.c",
+            "if (slot != e->slot && life_probe(e->life_fd, slot)) return 0;",
+            "if (slot != e->slot && slot == getpid()) return 0;",
+        ),
+        (
+            "csrc/owner.c",
+            "if (slot != e->slot && !life_probe(e->life_fd, slot)) slots",
+            "if (slot != e->slot && slot != getpid()) slots",
         ),
     ),
 ]
