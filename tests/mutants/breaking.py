@@ -83,8 +83,8 @@ MUTANTS = [
         f"{FAULTS}::test_no_full_send_is_confirmed[once-alone]",
         (
             CHECKPOINT,
-            "(&e->sync_failed) && pending_bytes(e) == 0) {",
-            "(&e->sync_failed) < 0) {",
+            "(failed || trace_due(e))",
+            "trace_due(e)",
         ),
     ),
     mutant(

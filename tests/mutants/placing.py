@@ -65,7 +65,11 @@ MUTANTS = [
         "A suspect of a low priority goes with others",
         "5",
         f"{PRIORITY}::test_a_suspect_waits_for_its_priority[core]",
-        (CLAIM, "    if (suspects && !k->count &&", "    if (suspects &&"),
+        (
+            CLAIM,
+            "    if (!k->count && !(k->op->flags & CLAIM_NO_SUSPECT)",
+            "    if (!(k->op->flags & CLAIM_NO_SUSPECT)",
+        ),
     ),
     mutant(
         "A delayed message is handed out at once",
