@@ -260,6 +260,6 @@ int64_t claim_run(struct engine *e, struct op *op) {
     pack_array_count(&op->out, 0, (uint32_t)k.count);
     if (!k.count && !op->again)
         ATOMIC_STORE(&op->next_due_us, clock_real_us() + next_due_ms(&k) * 1000);
-    op->suspect_due |= alone; /* so that nothing is asked for ahead */
+    if (alone) op->suspect_due = 1; /* so that nothing is asked for ahead */
     return e->storage_error ? -1 : k.count;
 }

@@ -128,7 +128,7 @@ each_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_room_comes(
     broker: embq.Broker, pool: ThreadPoolExecutor, way: Callable[[Any], None]
 ) -> None:
-    """A send that waits goes on as soon as there is room, whatever made it."""
+    """CASE 57: a send that waits goes on as soon as there is room, whatever made it."""
     queue = broker.queue("q", max_messages=2)
     queue.send_many([1, 2])
     waiting = pool.submit(queue.send, 3, timeout=PATIENCE_S)
