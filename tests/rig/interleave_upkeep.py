@@ -176,18 +176,20 @@ def cancel(path: str, seed: int) -> Counter[str]:
     assert other.hear() == "ready"
     threads.start()
     for number in range(40):
-        sent = queue.send(number, priority=rng.choice([4, 4, 7]))
+        batch = [number] * rng.choice([1, 1, 6])  # the last of which comes later
+        *others, last = [one.id for one in queue.send_many(batch)]
+        said |= dict.fromkeys(others, "not asked")
         over.wait(rng.choice([0, 0, 0.0002, 0.001]))
         try:
-            said[sent.id] = "cancelled" if queue.cancel(sent.id) else "held"
+            said[last] = "cancelled" if queue.cancel(last) else "held"
         except errors.NotFound:
-            said[sent.id] = "gone"
+            said[last] = "gone"
     over.set()
     threads.join()
     other.say("over")
     handled += other.hear()
     other.join()
-    while message := queue.receive():  # none: what was held was acked
+    while message := queue.receive():  # what nobody had taken by then
         handled.append(message.id)
     broker.close()
     twice = [one for one, count in Counter(handled).items() if count > 1]
