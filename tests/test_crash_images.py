@@ -22,7 +22,7 @@ from images_workloads import WORKLOADS
 
 import embq
 
-IMAGES = 2000
+IMAGES = 1200
 SEED = "ci"
 THREAD = 7
 JOURNAL = bytes.fromhex("d9d505f920a163d7")

@@ -14,8 +14,8 @@ import pytest
 from rig.court import Court, Stages, spread
 from rig.interpose import COUNT, FAIL, FOREVER, SHORT, Outcome
 
-POINTS, POINTS_FOR_GOOD = 24, 8  # of a fault, unless --soak
-STAGES = 3
+POINTS, POINTS_FOR_GOOD = 16, 6  # of a fault, unless --soak
+STAGES = 6
 AWHILE = 50  # calls
 MAX_RECEIVES = 2  # of the queue of a life
 NOTED = 2  # errors of one fault: of a staged call, and of the flush that tells it

@@ -55,5 +55,5 @@ def test_killed_at_every_call(
             court.add(folder)
         court.judge_all()
     # Some get by, as the keeper does not make the same calls each time, and as what was
-    # staged shares more commits when the machine is quick: 31 to 60 of 100 were killed.
+    # staged shares more commits when the machine is quick: 31 to 60 % were killed.
     assert killed > len(points) / 6, f"{killed} of {len(points)} were killed"

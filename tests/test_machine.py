@@ -169,7 +169,7 @@ def test_the_core_does_what_the_model_does(core: CoreSubject) -> None:
     """CASES 17, 45-47, 50: whatever two processes do, the results are the model's."""
     run_state_machine_as_test(
         lambda: Machine(core, core.clock, kills=1),
-        settings=settings(COMMON, max_examples=80, stateful_step_count=40),
+        settings=settings(COMMON, max_examples=60, stateful_step_count=40),
     )
 
 
@@ -177,7 +177,7 @@ def test_the_machine_runs_over_the_model(clock: ClockFile) -> None:
     """The machine finds no difference between two models: it is sound itself."""
     run_state_machine_as_test(
         lambda: Machine(ModelSubject(clock, ModelFile), clock, kills=3),
-        settings=settings(COMMON, max_examples=60, stateful_step_count=50),
+        settings=settings(COMMON, max_examples=40, stateful_step_count=50),
     )
 
 

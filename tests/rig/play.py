@@ -39,7 +39,7 @@ class Verb:
     messages: int = 0
     durability: str = "normal"
     options: dict[str, Any] = field(default_factory=dict)
-    points: int = 100  # where it is killed, unless --soak
+    points: int = 50  # where it is killed, unless --soak
 
     @property
     def application(self) -> bool:

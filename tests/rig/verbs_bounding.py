@@ -6,7 +6,7 @@ import functools
 
 from rig.play import Play, names, verb
 
-bounding = functools.partial(verb, points=60)
+bounding = functools.partial(verb, points=40)
 
 
 def push(play: Play, gone: list[str], *sent: str) -> None:

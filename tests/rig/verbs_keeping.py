@@ -7,7 +7,7 @@ from rig.play import Play, verb
 COPY = "copy.db"
 
 
-@verb(messages=6, points=80)
+@verb(messages=6, points=50)
 def backup(play: Play) -> None:
     """Copy the file with a message held, and another one sent after it."""
     play.open()

@@ -18,7 +18,7 @@ from embq import Outgoing, _native
 
 HOUR = 3600.0
 DAY = 24 * HOUR
-placing = functools.partial(verb, points=60)
+placing = functools.partial(verb, points=40)
 
 
 def own_clock(play: Play) -> ClockFile:

@@ -9,7 +9,7 @@ from rig.play import Play, names, verb
 
 import embq
 
-refusing = functools.partial(verb, messages=8, points=60)
+refusing = functools.partial(verb, messages=8, points=40)
 HOUR = embq.Backoff(3600, cap=3600, jitter=False)
 
 
