@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 CONSUMERS = 3
 INNOCENT, POISONED = 300, (0, 100, 101, 200)  # how many; the places of the poison
 KEYS = 20
+WAYS = ("receive", "receive_many", "messages")
+#: max_receives, ordered, and how it is received.
+POISONINGS = [
+    *((2, ordered, way) for ordered in (False, "key") for way in WAYS),
+    (1, False, "receive_many"),
+    (1, False, "messages"),
+]
 TRIES = 3  # of what always fails
 PATIENCE_S = 60.0
 AT_ONCE = embq.Backoff(0.01, factor=1, cap=0.01, jitter=False)
@@ -129,15 +136,13 @@ def judge_innocent(lines: list[Line], *, keyed: bool) -> None:
     assert all(seen == sorted(seen) for seen in first.values())
 
 
-@pytest.mark.parametrize("way", ["receive", "receive_many", "messages"])
-@pytest.mark.parametrize("ordered", [False, "key"])
-@pytest.mark.parametrize("max_receives", [1, 2])
+@pytest.mark.parametrize(("max_receives", "ordered", "way"), POISONINGS)
 def test_the_poison_and_only_the_poison(
     path: Path,
     children: Children,
-    way: str,
-    ordered: bool | str,  # noqa: FBT001
     max_receives: int,
+    ordered: bool | str,  # noqa: FBT001
+    way: str,
 ) -> None:
     """CASE 56: what kills its process is buried; all beside it is handled."""
     keyed = bool(ordered)
@@ -168,7 +173,7 @@ def test_the_poison_and_only_the_poison(
     assert way != "receive" or set(drunk.values()) == {max_receives}
 
 
-@pytest.mark.parametrize("way", ["receive", "receive_many", "messages"])
+@pytest.mark.parametrize("way", WAYS)
 def test_what_always_fails(path: Path, children: Children, way: str) -> None:
     """CASE 55: buried after exactly `max_receives` tries, with the last error."""
     failing = {("fails", place) for place in POISONED}

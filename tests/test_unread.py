@@ -26,6 +26,7 @@ BOUND, PROCESSES = 10, 4
 HELD = [f"held.{number:06}" for number in range(BOUND)]  # all bodies have one size
 MOST = {"max_messages": BOUND, "max_bytes": BOUND * len(HELD[0])}
 FREED = 3
+WAIT = ("block", "reject")  # policies by which nothing makes way
 ALL = 10_000
 EVENTUALLY_S = 10.0
 
@@ -38,18 +39,19 @@ HOLD = """
 """
 SEND = """
     import json, sys, threading, time, embq
-    path, name = sys.argv[1:]
+    path, name, overflow = sys.argv[1:]
+    timeout = 0.5 if overflow == "block" else None
     queue = embq.open(path, durability="normal").queue("q")
     told = threading.Thread(target=sys.stdin.readline, daemon=True)
     told.start()
     sent = refused = 0
     while told.is_alive():
         try:
-            queue.send(f"{name}.{sent:06}".encode())
+            queue.send(f"{name}.{sent:06}".encode(), timeout=timeout)
             sent += 1
         except embq.QueueFull:
             refused += 1
-            if refused == 3:
+            if refused == 1:
                 print("refused", flush=True)
         time.sleep(0.001)
     print(json.dumps(sent), flush=True)
@@ -94,7 +96,7 @@ def texts(queue: embq.Queue[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("bound", MOST)
-@pytest.mark.parametrize("overflow", ["reject", "drop_oldest", "dead_letter"])
+@pytest.mark.parametrize("overflow", ["block", "reject", "drop_oldest", "dead_letter"])
 def test_a_full_queue_whose_reader_died(
     path: Path, children: Children, overflow: str, bound: str
 ) -> None:
@@ -106,14 +108,15 @@ def test_a_full_queue_whose_reader_died(
         reader = children.start(HOLD, path)
         children.expect(reader, f"{BOUND}")
         with Watch(path) as watch:
-            crowd = [children.start(SEND, path, f"snd{n}") for n in range(PROCESSES)]
+            senders = [f"snd{n}" for n in range(PROCESSES)]
+            crowd = [children.start(SEND, path, name, overflow) for name in senders]
             for child in crowd:
                 children.expect(child, "refused")
             stats = queue.stats()
             assert (stats["sent"], stats["in_flight"]) == (BOUND, BOUND)
             reader.kill()
             most = 3 * BOUND
-            if overflow == "reject":
+            if overflow in WAIT:
                 most = FREED
                 for _ in range(FREED):
                     message = queue.receive(wait=EVENTUALLY_S)
@@ -133,7 +136,7 @@ def test_a_full_queue_whose_reader_died(
     sent = [[f"snd{n}.{k:06}" for k in range(count)] for n, count in enumerate(counts)]
     everything = [*HELD, *(text for theirs in sent for text in theirs)]
     assert watch.most == len(left) == BOUND
-    if overflow == "reject":
+    if overflow in WAIT:
         assert sum(counts) == FREED
         assert sorted([*HELD[:FREED], *left]) == sorted(everything)
         assert (stats["dropped"], graves) == (0, [])
