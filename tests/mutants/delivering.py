@@ -277,7 +277,7 @@ MUTANTS = [
             "    if (alone && op->flags & CLAIM_NO_SUSPECT) return",
             "    if (0) return",
         ),
-        (CLAIM, "    op->suspect_due |= alone;", "    op->suspect_due |= 0;"),
+        (CLAIM, "    if (alone) op->suspect_due = 1;", ""),
         tries=3,
     ),
     mutant(
