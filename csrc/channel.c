@@ -44,26 +44,43 @@ static int counters_are_sound(const struct channel *c) {
     return u->in_flight + u->waiting <= c->sent - u->removed;
 }
 
-/* What was sent since the row was written: the newest message tells, in whichever lane
- * it is. */
-static int channel_read_tail(struct engine *e, struct channel *c) {
-    int64_t newest = c->stored_sequence - 1;
+int tail_read(struct statement_cache *statements, int64_t channel, int shard,
+              int64_t lanes, struct tail *t) {
+    int64_t before = t->next_sequence, last = 0;
     for (int lane = 0; lane < EMBQ_LANES; lane++) {
-        if (!(c->sub.lanes >> lane & 1)) continue;
-        int64_t from = message_id(c->id, lane, newest + 1);
-        int64_t to = message_id(c->id, lane, EMBQ_SEQUENCE_MAX - 1);
-        sqlite3_stmt *s = statement_ints(e, ST_CHANNEL_TAIL, c->shard, INTS(from, to));
-        int found = statement_step(e, s);
-        if (found < 0) return -1;
-        if (found == 0) continue;
-        int64_t last = sq.column_int64(s, 0);
-        c->sent_bytes = sq.column_int64(s, 1);
+        if (!(lanes >> lane & 1)) continue;
+        int64_t from = message_id(channel, lane, t->next_sequence);
+        int64_t to = message_id(channel, lane, EMBQ_SEQUENCE_MAX - 1);
+        int result = SQLITE_OK;
+        sqlite3_stmt *s = statement_get(statements, ST_CHANNEL_TAIL, shard, &result);
+        if (!s) return result;
+        sq.bind_int64(s, 1, from);
+        sq.bind_int64(s, 2, to);
+        result = sq.step(s);
+        if (result == SQLITE_ROW) {
+            last = sq.column_int64(s, 0);
+            t->sent_bytes = sq.column_int64(s, 1);
+        }
         sq.reset(s);
-        if (!is_between(last, from, to)) return storage_corrupt(e);
-        newest = message_sequence(last);
+        if (result == SQLITE_DONE) continue;
+        if (result != SQLITE_ROW) return result;
+        if (!is_between(last, from, to)) return SQLITE_CORRUPT;
+        t->next_sequence = message_sequence(last) + 1;
     }
-    c->sent += newest + 1 - c->stored_sequence;
-    c->next_sequence = newest + 1;
+    t->sent += t->next_sequence - before;
+    return SQLITE_OK;
+}
+
+static int channel_read_tail(struct engine *e, struct channel *c) {
+    struct tail t = {c->stored_sequence, c->sent, c->sent_bytes};
+    int result = tail_read(e->statements, c->id, c->shard, c->sub.lanes, &t);
+    if (result != SQLITE_OK) {
+        if (!e->storage_error) e->storage_error = result;
+        return -1;
+    }
+    c->next_sequence = t.next_sequence;
+    c->sent = t.sent;
+    c->sent_bytes = t.sent_bytes;
     return 0;
 }
 

@@ -2,6 +2,7 @@
  * writer; each is one short read transaction, as a long one keeps the WAL from starting
  * over. */
 #include "reading.h"
+#include "store.h"
 
 #include <string.h>
 
@@ -16,24 +17,6 @@ static int counts_are_sound(const struct counts *n) {
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i] < 0 || parts[i] > EMBQ_COUNTER_MAX) return 0;
     return n->in_flight + n->waiting <= n->sent - n->removed;
-}
-
-/* What was sent since the row was written: see channel.c. */
-static void tail_read(struct reading *r, int64_t channel, struct counts *n) {
-    int64_t newest = n->next_sequence - 1, before = newest;
-    for (int lane = 0; lane < EMBQ_LANES; lane++) {
-        if (!(n->lanes >> lane & 1)) continue;
-        int64_t from = message_id(channel, lane, newest + 1);
-        int64_t to = message_id(channel, lane, EMBQ_SEQUENCE_MAX - 1);
-        sqlite3_stmt *s =
-            reading_ints(r, ST_CHANNEL_TAIL, (int)n->shard, INTS(from, to));
-        if (!reading_step(r, s)) continue;
-        newest = message_sequence(sq.column_int64(s, 0));
-        n->sent_bytes = sq.column_int64(s, 1);
-        sq.reset(s);
-    }
-    n->sent += newest - before;
-    n->next_sequence = newest + 1;
 }
 
 int counts_read(struct reading *r, int64_t handle, struct counts *n) {
@@ -65,7 +48,13 @@ int counts_read(struct reading *r, int64_t handle, struct counts *n) {
     if (n->shard < 0 || n->shard >= EMBQ_SHARDS || n->next_sequence < 1 ||
         n->next_sequence >= EMBQ_SEQUENCE_MAX)
         return reading_corrupt(r);
-    tail_read(r, channel, n);
+    struct tail tail = {n->next_sequence, n->sent, n->sent_bytes};
+    r->result =
+        tail_read(r->e->read_statements, channel, (int)n->shard, n->lanes, &tail);
+    n->next_sequence = tail.next_sequence;
+    n->sent = tail.sent;
+    n->sent_bytes = tail.sent_bytes;
+    if (r->result != SQLITE_OK) return 0;
     return counts_are_sound(n) ? 1 : reading_corrupt(r);
 }
 

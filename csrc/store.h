@@ -114,6 +114,14 @@ int text_keep(struct engine *e, char **text, struct slice s);
 
 /* ---- channel.c ---- */
 
+/* What was sent to a channel; first as its subscription's row says. */
+struct tail {
+    int64_t next_sequence, sent, sent_bytes;
+};
+/* Add what was sent since that row was written: the newest message tells, in whichever
+ * lane it is. On any connection; SQLITE_OK, or SQLite's code. */
+int tail_read(struct statement_cache *statements, int64_t channel, int shard,
+              int64_t lanes, struct tail *t);
 /* The channel as the file has it now; NULL when there is none (or storage failed). */
 struct channel *channel_get(struct engine *e, int64_t id);
 /* As it was when it was last read, which may be long ago; NULL when it never was. */

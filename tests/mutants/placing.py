@@ -312,7 +312,7 @@ MUTANTS = [
         f"{SWEEP}[send_placed]",
         (
             "csrc/channel.c",
-            "        if (!(c->sub.lanes >> lane & 1)) continue;",
+            "        if (!(lanes >> lane & 1)) continue;",
             "        if (lane != EMBQ_LANE_DEFAULT) continue;",
         ),
     ),

@@ -164,7 +164,7 @@ MUTANTS = [
         "What was sent since the row was written is not counted",
         "1",
         "contract/test_sending.py::test_two_processes_share_a_queue[core]",
-        (CHANNEL, "    c->next_sequence = newest + 1;\n", ""),
+        (CHANNEL, "    c->next_sequence = t.next_sequence;\n", ""),
     ),
     mutant(
         "A copy goes on with the numbers of its original",
