@@ -233,11 +233,15 @@ static void forge(int which, struct slice bytes, const struct record *r) {
 static void look(embq_ref b, const struct record *r) {
     embq_bytes answer = {0};
     int64_t channel = channel_of(r);
+    CHECK(embq_unawaited_failures(b) >= 0 && embq_errmsg());
     switch (r->b % 4) {
-    case 0: checked(embq_depth(b, channel)); break;
+    case 0:
+        checked(embq_depth(b, channel));
+        checked(embq_peek(b, channel, int_of(r->c, r->v), &answer));
+        break;
     case 1: checked(embq_stats(b, channel, &answer)); break;
     case 2: checked(embq_queues(b, &answer)); break;
-    default: CHECK(embq_unawaited_failures(b) >= 0 && embq_errmsg()); break;
+    default: checked(embq_browse(b, channel, r->v, int_of(r->c, r->v), &answer)); break;
     }
     embq_bytes_free(&answer);
 }

@@ -25,6 +25,7 @@ enum verb {
 _Static_assert(VERB_FLUSH == VERBS - 1, "VERBS counts them");
 
 #define HELD_MAX 256
+#define LOOKED_MOST 64
 #define DRAIN_ROUNDS 512
 #define EMPTY_ROUNDS 3 /* in a row, days apart */
 #define DAY_MS ((int64_t)86400000)
@@ -161,11 +162,32 @@ static void settle_any(const struct record *r) {
     else settle(&it, 1 + r->b % 5, delay_ms);
 }
 
-static void stats(int64_t channel) {
+/* Of the first message that a browse shows. */
+static void explain(int64_t channel, const embq_bytes *browsed) {
     embq_bytes answer = {0};
+    struct unpacker u = unpack_from(browsed->data, (size_t)browsed->size);
+    CHECK(unpack_array(&u) && unpack_array(&u) == 6);
+    unpack_int(&u); /* row */
+    CHECK(unpack_array(&u) == 12);
+    struct slice id = unpack_slice(&u);
+    CHECK(id.data);
+    checked(embq_get(d.broker, channel, id.data, id.size, &answer));
+    embq_bytes_free(&answer);
+    answer = (embq_bytes){0};
+    checked(embq_explain(d.broker, channel, id.data, id.size, &answer));
+    embq_bytes_free(&answer);
+}
+
+static void stats(int64_t channel) {
+    embq_bytes answer = {0}, peeked = {0}, browsed = {0};
     checked(embq_depth(d.broker, channel));
     checked(embq_stats(d.broker, channel, &answer));
+    checked(embq_peek(d.broker, channel, LOOKED_MOST, &peeked));
+    if (checked(embq_browse(d.broker, channel, 0, LOOKED_MOST, &browsed)) > 0)
+        explain(channel, &browsed);
     embq_bytes_free(&answer);
+    embq_bytes_free(&peeked);
+    embq_bytes_free(&browsed);
 }
 
 /* As the keeper does it, but now: its ticks are further apart than a case is long. */
