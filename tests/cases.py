@@ -82,10 +82,9 @@ a byte that flips inside a body is not noticed: bodies have no checksum
 28 | 1 | Another SQLite copy, or a plain `open()`, on the file: nothing lost
 29 | 1 | SQLite with the WAL-reset bug: guarded checkpoints
 # Life of a process
-30 | 2 | fork, multiprocessing, preloading servers: no loss, no duplicate | \
-tests of `multiprocessing` and of a preloading server
+30 | 2 | fork, multiprocessing, preloading servers: no loss, no duplicate
 31 | 1 | Fork in another thread's transaction: it commits once, in the parent
-31b | 1 | The application's own connection across a fork: `Forked` | `Forked`
+31b | 1 | The application's own connection across a fork: `Forked`
 32 | | Use after close; close with blocked callers
 33 | 1 | The interpreter exits with staged messages
 34 | | 10,000 short threads: no leak

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -157,6 +158,22 @@ def test_a_fork_ends_it(filled: Path) -> None:
         assert len(seen) == 1, "it went on"
         assert "this process forked" in seen[0]
         assert broker.check() == []
+
+
+def test_a_fork_in_sqlites_own_part(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork that comes while SQLite checks the file makes it `Busy`, not damaged."""
+    execute = Reading.execute
+
+    def forked_beside(reading: Reading, sql: str) -> list[Any]:
+        if "_check" in sql:  # as _before_fork does, in the middle of the statement
+            reading.connection.set_progress_handler(lambda: reading.stop() or 1, 1)
+        return execute(reading, sql)
+
+    monkeypatch.setattr(Reading, "execute", forked_beside)
+    with embq.open(filled) as broker, pytest.raises(embq.Busy, match="forked"):
+        broker.check()
 
 
 def test_the_command_says_what_is_wrong(filled: Path) -> None:

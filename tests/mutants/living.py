@@ -290,7 +290,6 @@ MUTANTS = [
         "A child that was forked in the middle of a write opens the file again",
         "7, CASE 31",
         "test_faults.py::test_a_fork_that_cannot_wait",
-        ("csrc/engine.c", "    if (forked_in_use) return in_use_error(path);\n", ""),
-        ("csrc/engine.c", "    if (forked_in_use) return in_use_error(e->path);\n", ""),
+        ("csrc/engine.c", "        forked_in_use = 1;\n", ""),
     ),
 ]

@@ -32,6 +32,7 @@ import breaking
 import deleting
 import delivering
 import filing
+import forking
 import keeping
 import living
 import looking
@@ -58,6 +59,7 @@ MUTANTS: list[Mutant] = [
     *deleting.MUTANTS,
     *keeping.MUTANTS,
     *upkeep.MUTANTS,
+    *forking.MUTANTS,
 ]
 JOBS = 2
 LIMIT_S = 60.0
