@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
     from conftest import Children
 
-METHODS = ["fork", "forkserver", "spawn"]
+# How workers start, and whether they open a broker or use their parent's.
+BROKERS = [
+    ("fork", "inherited"),
+    ("fork", "opened"),
+    ("forkserver", "opened"),
+    ("spawn", "opened"),
+]
 DEADLOCK_S = 40.0
 # As an application has it: functions of a module, and a main part that starts workers.
 POOL = """
@@ -53,38 +59,45 @@ POOL = """
         assert staged.result(5) and work_queue.depth() == 0
         broker.close()
 """
+# Workers stage while another connection has the write lock, and then end.
 STAGED = """
-    import multiprocessing, sys, embq
+    import multiprocessing, sqlite3, sys, time, embq
 
-    def stage(path, number):
-        broker = embq.open(path, durability="normal")
+    def stage(broker, number, opened, held, staged):
+        broker = embq.open(broker, durability="normal") if broker else inherited
+        queue = broker.queue("q")
+        queue.depth()
+        opened.release()
+        held.wait()
         for one in range(100):
-            broker.queue("q").send_nowait([number, one])
+            queue.send_nowait([number, one])
+        staged.release()
 
     if __name__ == "__main__":
-        path, method = sys.argv[1:]
+        path, method, who = sys.argv[1:]
+        if who == "inherited":
+            inherited, broker = embq.open(path, durability="normal"), None
+        else:
+            broker = path
         context = multiprocessing.get_context(method)
+        opened, staged = context.Semaphore(0), context.Semaphore(0)
+        held = context.Event()
         workers = [
-            context.Process(target=stage, args=(path, number)) for number in range(3)
+            context.Process(target=stage, args=(broker, number, opened, held, staged))
+            for number in range(3)
         ]
         for worker in workers:
             worker.start()
+        assert all(opened.acquire(timeout=20) for _ in workers)
+        lock = sqlite3.connect(path, isolation_level=None, timeout=20)
+        lock.execute("begin immediate")
+        held.set()
+        assert all(staged.acquire(timeout=20) for _ in workers)
+        time.sleep(0.1)
+        lock.execute("rollback")
         for worker in workers:
             worker.join()
             assert worker.exitcode == 0
-"""
-STAGED_BY_THE_PARENTS_BROKER = """
-    import embq, multiprocessing, sys
-    queue = embq.open(sys.argv[1], durability="normal").queue("q")
-
-    def stage():
-        for one in range(100):
-            queue.send_nowait(one)
-
-    worker = multiprocessing.get_context("fork").Process(target=stage)
-    worker.start()
-    worker.join()
-    assert worker.exitcode == 0
 """
 
 
@@ -94,10 +107,7 @@ def everything(path: Path, name: str) -> list[object]:
         return [m.data for m in broker.queue(name).receive_many(1000, auto_ack=True)]
 
 
-@pytest.mark.parametrize(
-    ("method", "broker"),
-    [*((method, "opened") for method in METHODS), ("fork", "inherited")],
-)
+@pytest.mark.parametrize(("method", "broker"), BROKERS)
 def test_a_pool(children: Children, path: Path, method: str, broker: str) -> None:
     """CASE 30: workers of a pool and their parent share a queue, each its messages.
 
@@ -110,20 +120,12 @@ def test_a_pool(children: Children, path: Path, method: str, broker: str) -> Non
     assert len(staged) == len(done) + 1
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_what_a_worker_staged(children: Children, path: Path, method: str) -> None:
+@pytest.mark.parametrize(("method", "broker"), BROKERS)
+def test_what_a_worker_staged(
+    children: Children, path: Path, method: str, broker: str
+) -> None:
     """CASES 30 and 33: a worker that ends stores what it staged."""
-    children.finish(children.start(STAGED, path, method), DEADLOCK_S)
-    stored = everything(path, "q")
-    assert sorted(map(str, stored)) == sorted(
+    children.finish(children.start(STAGED, path, method, broker), DEADLOCK_S)
+    assert sorted(map(str, everything(path, "q"))) == sorted(
         str([number, one]) for number in range(3) for one in range(100)
     )
-
-
-def test_what_a_worker_staged_with_the_parents_broker(
-    children: Children, path: Path
-) -> None:
-    """CASES 30 and 33: so does one that has a broker from its parent alone."""
-    code = STAGED_BY_THE_PARENTS_BROKER
-    children.finish(children.start(code, path), DEADLOCK_S)
-    assert sorted(map(int, map(str, everything(path, "q")))) == list(range(100))

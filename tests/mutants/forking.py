@@ -92,13 +92,13 @@ MUTANTS = [
     mutant(
         "A worker of multiprocessing drops what it staged",
         "1, CASE 33",
-        f"{WORKERS}::test_what_a_worker_staged[fork]",
+        f"{WORKERS}::test_what_a_worker_staged[fork-opened]",
         (FILE, "                _watch_worker()\n", ""),
     ),
     mutant(
         "A worker drops what it staged with its parent's broker",
         "1, CASE 33",
-        f"{WORKERS}::test_what_a_worker_staged_with_the_parents_broker",
+        f"{WORKERS}::test_what_a_worker_staged[fork-inherited]",
         (FILE, "        if util is not None:\n", "        if util is None:\n"),
     ),
     mutant(
