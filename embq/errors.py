@@ -19,6 +19,7 @@
     ├── try again
     │   ├── Busy (TimeoutError)           not done in time: nothing was stored
     │   ├── CommitUncertain               the outcome is unknown: maybe stored
+    │   ├── QueueFull                     the queue has no room for it
     │   ├── Full                          the ring of staged messages is full
     │   └── NoMemory (MemoryError)        nothing was stored
     └── the file and what lies below
@@ -33,7 +34,8 @@
         └── UnsupportedFilesystem         on a network, or FUSE
 
 Every class has a `code` (stable, for programs), a `number` (the constant of the C core)
-and a `hint` (what to do). Catch `embq.Error` for all of them.
+and a `hint` (what to do); `docs` is its place in the documents. Catch `embq.Error` for
+all of them.
 """
 
 from typing import ClassVar
@@ -56,6 +58,11 @@ class Error(Exception):
         self.what = what
         if hint is not None:
             self.hint = hint
+
+    @property
+    def docs(self) -> str:
+        """Where embq's documents say more about this class of errors."""
+        return f"docs/errors.md#{self.code}"
 
     def __str__(self) -> str:
         if not self.hint:

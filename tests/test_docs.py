@@ -8,6 +8,9 @@ from pathlib import Path
 import cases
 import pytest
 
+import embq
+from embq import errors
+
 ROOT = Path(__file__).parents[1]
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)")
@@ -30,6 +33,17 @@ def test_links_lead_somewhere(path: Path) -> None:
         if not found.exists() or (anchor and anchor not in headings(found)):
             broken.append(f"{target}#{anchor}")
     assert not broken
+
+
+@pytest.mark.parametrize("cls", errors.BY_NUMBER.values())
+def test_every_error_is_documented(cls: type[errors.Error]) -> None:
+    """An error has a code and a number of its own, a place in the docs, and a name."""
+    path, _, anchor = cls().docs.partition("#")
+    assert anchor in headings(ROOT / path)
+    assert [c for c in errors.BY_NUMBER.values() if c.code == cls.code] == [cls]
+    assert cls.number < 0
+    assert getattr(embq, cls.__name__) is cls
+    assert cls.__name__ in (errors.__doc__ or "")
 
 
 def test_architecture_names_every_file() -> None:
