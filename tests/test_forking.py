@@ -65,6 +65,33 @@ def test_a_blocked_receiver_after_a_fork(children: Children, path: Path) -> None
     children.finish(receiver, DEADLOCK_S)
 
 
+def test_a_blocked_sender_across_a_fork(children: Children, path: Path) -> None:
+    """CASE 30: a send that waits for room is the parent's, and is stored once there.
+
+    The child makes the room; a send of its own that waits has its own place.
+    """
+    code = """
+    bounded = broker.queue("bounded", max_messages=1, overflow="block")
+    bounded.send("first")
+    thread = threading.Thread(target=lambda: bounded.send("waited", timeout=15))
+    thread.start()
+    time.sleep(0.2)
+
+    def work():
+        try:
+            bounded.send("refused", timeout=0.2)
+        except errors.QueueFull:
+            print("child: full")
+        bounded.receive().ack()
+
+    fork(work)
+    thread.join(5)
+    assert not thread.is_alive(), "the sender was not woken"
+    print(bounded.receive(auto_ack=True).data, bounded.depth())
+    """
+    assert run(children, code, path) == ["child: full", "waited 0"]
+
+
 @pytest.mark.parametrize("call", ["depth", "stats"])
 def test_a_fork_beside_readers(children: Children, path: Path, call: str) -> None:
     """Forks beside threads that read the counters leave no lock behind."""
