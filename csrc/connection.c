@@ -122,7 +122,8 @@ static int schema_wait(sqlite3 *db, const struct guard *guard, const char *path,
 }
 
 int connections_open(struct engine *e) {
-    int code;
+    int code = process_is_forked() ? mutexes_are_free(e->path) : 0;
+    if (code < 0) return code;
     if ((code = connection_open(e, &e->db)) < 0) return code;
     if ((code = schema_wait(e->db, e->guard, e->path, e->busy_timeout_ms)) < 0)
         return code;

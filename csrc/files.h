@@ -56,6 +56,9 @@ int guard_mark(const struct guard *g, int on);
 
 /* Whether this process was forked and has not called exec() since. */
 int process_is_forked(void);
+/* In such a process: whether SQLite's mutexes can be had, so that calling it does not
+ * wait for ever: 0, or FORKED. */
+int mutexes_are_free(const char *path);
 /* Whether the shared lock that SQLite believes to hold on this file just now is there:
  * 0, or a code. FORKED when it is not; when the kernel does not tell, 0. */
 int locks_are_ours(const struct guard *g, const char *path);

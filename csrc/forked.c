@@ -1,4 +1,5 @@
-/* Locks that a child of a fork only believes to hold.
+/* What a child of a fork has of SQLite's that is not its own: locks that it only
+ * believes to hold, and mutexes that nobody will ever release.
  *
  * POSIX locks are not inherited, but SQLite's memory of them is. With a connection that
  * was open across a fork, SQLite takes the file's shared lock for taken, and gives
@@ -17,6 +18,29 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#define MUTEX_WAIT_US 1000000
+
+/* Another thread of the parent, maybe the application's with a file of its own, may
+ * have been in SQLite in the moment of the fork. Or it is one of this process, which
+ * will be out soon. */
+int mutexes_are_free(const char *path) {
+    int64_t end = clock_real_us() + MUTEX_WAIT_US;
+    for (int which = SQLITE_MUTEX_STATIC_MAIN; which <= SQLITE_MUTEX_STATIC_VFS3;) {
+        sqlite3_mutex *mutex = sq.mutex_alloc(which);
+        if (sq.mutex_try(mutex) == SQLITE_OK) {
+            sq.mutex_leave(mutex);
+            which++;
+        } else if (clock_real_us() < end) usleep(NAP_US);
+        else
+            return error_set(EMBQ_FORKED,
+                             "%s: another thread was in SQLite when this process was "
+                             "forked, and its mutexes stay taken here",
+                             path);
+    }
+    return 0;
+}
 
 #ifdef __linux__
 

@@ -19,6 +19,7 @@ typedef struct sqlite3 sqlite3;
 typedef struct sqlite3_stmt sqlite3_stmt;
 typedef struct sqlite3_vfs sqlite3_vfs;
 typedef struct sqlite3_file sqlite3_file;
+typedef struct sqlite3_mutex sqlite3_mutex;
 typedef int64_t sqlite3_int64;
 typedef void (*sqlite_destructor)(void *);
 
@@ -55,6 +56,8 @@ enum {
     SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE = 1006,
     SQLITE_DBCONFIG_ENABLE_VIEW = 1015,
     SQLITE_CHECKPOINT_PASSIVE = 0,
+    SQLITE_MUTEX_STATIC_MAIN = 2,  /* the first of the static ones */
+    SQLITE_MUTEX_STATIC_VFS3 = 13, /* and the last */
     SQLITE_FLOOR_VERSION = 3037000
 };
 
@@ -97,6 +100,9 @@ struct sqlite_io_methods {
     X(reset, 77, int, (sqlite3_stmt *))                                                \
     X(step, 94, int, (sqlite3_stmt *))                                                 \
     X(file_control, 127, int, (sqlite3 *, const char *, int, void *))                  \
+    X(mutex_alloc, 130, sqlite3_mutex *, (int))                                        \
+    X(mutex_leave, 133, void, (sqlite3_mutex *))                                       \
+    X(mutex_try, 134, int, (sqlite3_mutex *))                                          \
     X(open_v2, 135, int, (const char *, sqlite3 **, int, const char *))                \
     X(vfs_find, 141, sqlite3_vfs *, (const char *))                                    \
     X(vfs_register, 142, int, (sqlite3_vfs *, int))                                    \

@@ -9,6 +9,7 @@ import weakref
 from datetime import timedelta
 
 from embq import _handles, _native
+from embq._reading import inside
 from embq._times import limit_ms
 from embq.errors import Closed, Error, InvalidArgument
 
@@ -131,8 +132,9 @@ def _open_handle(
 
         _schema.migrate(path, busy_timeout_ms)
 
-    _sqlite.bind()
-    return _handles.open_broker(path, flags, busy_timeout_ms, disk_reserve, migrate)
+    with inside():
+        _sqlite.bind()
+        return _handles.open_broker(path, flags, busy_timeout_ms, disk_reserve, migrate)
 
 
 @atexit.register

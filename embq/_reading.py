@@ -4,16 +4,21 @@ Imported with embq, unlike what uses it: the handlers of a fork must be known be
 first connection is, not in the middle of a fork.
 """
 
+import contextlib
 import os
 import threading
+import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from embq.errors import Busy, NoMemory
 
 _RETRY_S = 0.05  # between two interrupts of one that has not ended yet
+_FORK_WAIT_S = 1.0  # for threads that cannot be interrupted; as in engine.c
 
 _readings: "set[Reading]" = set()
+_inside: list[int] = []  # threads that are in SQLite for something short
 _changed = threading.Condition()
 
 
@@ -111,11 +116,33 @@ class Reading:
             raise _sqlite.translate(error, self._path, self._doing) from error
 
 
+@contextlib.contextmanager
+def inside() -> Iterator[None]:
+    """Be in SQLite for something short: forks wait for it, but a second at most.
+
+    A connection must not cross a fork, and a mutex that SQLite has in that moment would
+    stay taken in the child for ever.
+    """
+    me = threading.get_ident()
+    with _changed:
+        _inside.append(me)
+    try:
+        yield
+    finally:
+        with _changed:
+            _inside.remove(me)
+            _changed.notify_all()
+
+
 def _before_fork() -> None:
     """Let no connection cross: this runs before the engines come to rest."""
     _changed.acquire()
-    me = threading.get_ident()
-    while others := [one for one in _readings if not one.is_of(me)]:
+    me, end = threading.get_ident(), time.monotonic() + _FORK_WAIT_S
+    while True:
+        others = [one for one in _readings if not one.is_of(me)]
+        waits = any(one != me for one in _inside) and time.monotonic() < end
+        if not others and not waits:
+            return
         for one in others:
             one.stop()
         _changed.wait(_RETRY_S)
@@ -129,6 +156,8 @@ def _forget() -> None:
     global _changed  # noqa: PLW0603
     _changed = threading.Condition()
     _readings.clear()
+    me = threading.get_ident()  # it may have forked in the middle of it
+    _inside[:] = [one for one in _inside if one == me]
 
 
 os.register_at_fork(

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from embq import _native, _reading  # noqa: F401 - its handlers of a fork
+from embq import _native
 from embq._file import File, Path, absolute
 from embq._problem import Problem
 from embq.errors import Error

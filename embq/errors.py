@@ -268,7 +268,8 @@ class Forked(Error):
 
     Also raised in a child for which embq's own connections could not be closed: a
     thread was writing for longer than a fork waits (a second), or the fork was not made
-    by Python.
+    by Python. And where another thread of the application was in SQLite just then, with
+    whatever database, so that a mutex of SQLite's stays taken.
     """
 
     code = "forked"

@@ -267,6 +267,39 @@ def test_a_fork_that_python_did_not_make(children: Children, path: Path) -> None
     assert answer.splitlines() == told
 
 
+def test_a_fork_while_another_thread_is_in_sqlite(
+    children: Children, path: Path
+) -> None:
+    """CASE 31: where SQLite stays locked in the child, it is told so; it does not hang.
+
+    The other thread is the application's, with a database of its own.
+    """
+    code = """
+    import sqlite3, threading, time
+    over = threading.Event()
+
+    def use():
+        while not over.is_set():
+            with sqlite3.connect(":memory:") as other:
+                other.execute("create table t (a, b)")
+                values = ((n, "x" * n) for n in range(300))
+                other.executemany("insert into t values (?, ?)", values)
+            other.close()
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    answers = []
+    end = time.monotonic() + 4
+    while {"Forked", True} - set(answers) and time.monotonic() < end:
+        answers.append(child(lambda: queue.send("child").id != ""))
+    over.set()
+    thread.join()
+    assert queue.depth() == 1 + answers.count(True), answers
+    assert answers and set(answers) <= {"Forked", True}, answers
+    """
+    children.run(HEAD + OPEN + code, path, timeout=DEADLOCK_S)
+
+
 def test_what_forked_says() -> None:
     """The error has its code, its number and what to do."""
     error = errors.Forked("x.db")

@@ -345,6 +345,10 @@ UPKEEP = {
         with embq.open(path, durability="normal") as again:
             again.queue("opened").send_nowait("x")
     """,
+    "a new file": """
+        with embq.open(f"{path}.{next(numbers)}", durability="normal") as new:
+            new.queue("q").send("x")
+    """,
     "extend and reject": """
         other = broker.queue("held", visibility_timeout=100)
         other.send("x")
