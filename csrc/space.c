@@ -69,8 +69,9 @@ static int look_is_old(const struct engine *e, int64_t spare) {
 
 int space_check(struct engine *e, const struct op *send) {
     int64_t need = (int64_t)(send->size + send->extra_size) * BODY_COST + SEND_COST;
-    int64_t reserve = reserve_of(e, send->broker);
-    if (look_is_old(e, e->space.left - reserve - need)) space_look(e);
+    if (look_is_old(e, e->space.left - reserve_of(e, send->broker) - need))
+        space_look(e);
+    int64_t reserve = reserve_of(e, send->broker); /* of the size as it is now */
     if (e->space.left - need >= reserve) return 0;
     /* Now, as acks may lengthen the -wal into what the database needs. */
     if (e->space.owed) checkpoint_stage(e);

@@ -6,6 +6,7 @@ from mutant import mutant
 
 FILES, FILESYSTEM = "csrc/files.c", "csrc/filesystem.c"
 CONNECTION, TRACE, CLOCK = "csrc/connection.c", "csrc/trace.c", "csrc/clock.c"
+RESERVE, SPACE = "test_reserve.py", "csrc/space.c"
 PLACES, TRACES = "test_filesystems.py", "test_traces.py"
 SILENCE, SPACES = "test_silence.py", "test_namespaces.py"
 
@@ -127,6 +128,28 @@ MUTANTS = [
             "csrc/owner.c",
             "if (slot != e->slot && !life_probe(e->life_fd, slot)) slots",
             "if (slot != e->slot && slot != getpid()) slots",
+        ),
+    ),
+    mutant(
+        "The reserve is a share of a large disk too",
+        "2, CASE 23",
+        f"{RESERVE}::test_how_much_it_is[1099511627776-None-67108864]",
+        (SPACE, "share < RESERVE_MAX ? share : RESERVE_MAX", "share"),
+    ),
+    mutant(
+        "What open() was told of the reserve is not heard",
+        "2, CASE 23",
+        f"{RESERVE}::test_how_much_it_is[104857600-0-0]",
+        (SPACE, "    if (b->disk_reserve >= 0) return b->disk_reserve;\n", ""),
+    ),
+    mutant(
+        "Staged acks wait for room that they are to make",
+        "2, CASE 23",
+        f"{RESERVE}::test_all_but_sends_go_on",
+        (
+            "csrc/lead.c",
+            "    case OP_SETTLE: return ",
+            "    case OP_SETTLE: if (space_look(e) < 1 << 20) return -15; return ",
         ),
     ),
 ]
