@@ -63,40 +63,7 @@ static int connection_open(const struct engine *e, sqlite3 **db) {
     return 0;
 }
 
-/* ---- the schema ---- */
-
-static int schema_check(sqlite3 *db, const char *path) {
-    sqlite3_stmt *s = NULL;
-    int result =
-        sq.prepare_v3(db, "select schema_version\nfrom embq_meta", -1, 0, &s, NULL);
-    if (result == SQLITE_ERROR) return EMBQ_NO_SCHEMA; /* no such table */
-    if (result == SQLITE_OK) result = sq.step(s);
-    int64_t version = result == SQLITE_ROW ? sq.column_int64(s, 0) : 0;
-    int code = result == SQLITE_ROW || result == SQLITE_DONE
-                   ? 0
-                   : error_sqlite(db, result, path);
-    sq.finalize(s);
-    if (code < 0) return code;
-    if (version > EMBQ_SCHEMA_VERSION)
-        return error_set(EMBQ_SCHEMA_TOO_NEW,
-                         "%s: its schema is version %lld, this embq knows %d", path,
-                         (long long)version, EMBQ_SCHEMA_VERSION);
-    return version < EMBQ_SCHEMA_VERSION ? EMBQ_NO_SCHEMA : 0;
-}
-
-static int is_wal(sqlite3 *db) {
-    sqlite3_stmt *s = NULL;
-    int yes = 0;
-    if (sq.prepare_v3(db, "pragma journal_mode = wal", -1, 0, &s, NULL) == SQLITE_OK &&
-        sq.step(s) == SQLITE_ROW)
-        yes = !strcmp((const char *)sq.column_text(s, 0), "wal");
-    sq.finalize(s);
-    return yes;
-}
-
-/* Whether what SQLite takes for its lock is one, see forked.c. In a rollback mode it
- * has one only as long as it reads. */
-static int locks_check(sqlite3 *db, const struct guard *guard, const char *path) {
+int locks_check(sqlite3 *db, const struct guard *guard, const char *path) {
     if (!process_is_forked()) return 0;
     static const char begin[] = "begin;\nselect count(*)\nfrom sqlite_master";
     int result = sq.exec(db, begin, NULL, NULL, NULL);
@@ -107,25 +74,12 @@ static int locks_check(sqlite3 *db, const struct guard *guard, const char *path)
     return code;
 }
 
-/* Another process may be opening, recovering or closing the file this very moment. */
-static int schema_wait(sqlite3 *db, const struct guard *guard, const char *path,
-                       int timeout_ms) {
-    int64_t end = clock_real_us() + timeout_ms * 1000LL;
-    for (;;) {
-        int code = locks_check(db, guard, path);
-        if (code == 0) code = schema_check(db, path);
-        if (code == 0 && !is_wal(db))
-            code = error_set(EMBQ_BUSY, "%s: it could not be set to WAL mode", path);
-        if (code != EMBQ_BUSY || clock_real_us() >= end) return code;
-        usleep(1000);
-    }
-}
-
 int connections_open(struct engine *e) {
     int code = process_is_forked() ? mutexes_are_free(e->path) : 0;
     if (code < 0) return code;
     if ((code = connection_open(e, &e->db)) < 0) return code;
-    if ((code = schema_wait(e->db, e->guard, e->path, e->busy_timeout_ms)) < 0)
+    if ((code = schema_wait(e->db, e->guard, e->path, e->busy_timeout_ms,
+                            &e->fingerprint)) < 0)
         return code;
     if ((code = connection_open(e, &e->read_db)) < 0) return code;
     if ((code = connection_open(e, &e->checkpoint_db)) < 0) return code;

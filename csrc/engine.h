@@ -51,6 +51,7 @@ struct engine {
     int secure;             /* what was removed leaves no trace; see trace.c */
     uint32_t traced_salt;   /* of the -wal when it was to start over ... */
     int64_t trace_again_us; /* ... which is tried again then */
+    int64_t fingerprint;    /* of the tables, as the file says it; 0: not yet */
     uint64_t file_id;
     int64_t slot;             /* our row in embq_owner; 0 when not attached */
     int64_t channels_certain; /* no power cut forgets the channels up to this one */

@@ -3,6 +3,7 @@
  * noticed whoever asks, and whatever process ids mean where the asker lives. See
  * files.h.
  */
+#include "connection.h"
 #include "store.h"
 
 #include <fcntl.h>
@@ -57,8 +58,20 @@ static int incarnation_check(struct engine *e) {
     return statement_run(e, s);
 }
 
+/* The first to open a file after a migration keeps what its tables are then. */
+static int fingerprint_keep(struct engine *e) {
+    if (e->fingerprint) return 0;
+    int64_t found; /* not kept in `e`: this group may run again */
+    int result = schema_fingerprint(e->db, &found);
+    if (result != SQLITE_OK) {
+        if (!e->storage_error) e->storage_error = result;
+        return -1;
+    }
+    return statement_do(e, ST_META_FINGERPRINT, 0, INTS(found)) < 0 ? -1 : 0;
+}
+
 int64_t owner_register(struct engine *e) {
-    if (incarnation_check(e) < 0) return -1;
+    if (incarnation_check(e) < 0 || fingerprint_keep(e) < 0) return -1;
     int64_t slot = 1;
     sqlite3_stmt *s = statement(e, ST_OWNER_ALL, 0);
     while (statement_step(e, s) > 0)

@@ -38,6 +38,9 @@ static const char *const texts[STATEMENTS] = {
                      "set boot_id = ?1, device = ?2, inode = ?3\n"
                      "where id = 1",
 
+    [ST_META_FINGERPRINT] = "update embq_meta\n"
+                            "set fingerprint = ?1\n"
+                            "where id = 1",
     [ST_META_SHIFT] = "update embq_meta\n"
                       "set created_at_ms = created_at_ms + ?1",
 

@@ -13,6 +13,7 @@ enum statement {
     ST_FREE_PAGES,
     ST_META_READ,
     ST_META_BOOT,
+    ST_META_FINGERPRINT,
     ST_META_SHIFT,
     ST_OWNER_ALL,
     ST_OWNER_INSERT,

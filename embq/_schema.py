@@ -5,7 +5,8 @@ of each one that it has seen (sqlite-utils' table `_sqlite_migrations`, set "emb
 
 1. Raise `EMBQ_SCHEMA_VERSION` in `csrc/embq_api.h` by one.
 2. Add one function `m000N_what` at the end of this module, which changes the tables and
-   drops and creates the views that it touches. `_apply` writes the version.
+   drops and creates the views that it touches. `_apply` writes the version, and lets
+   the fingerprint be taken anew.
 3. Keep one file made by the version before in `tests/files/`; a test upgrades it.
 
 All pending migrations are applied in one transaction: a file is of the old version or
@@ -113,7 +114,8 @@ def _apply(connection: Any) -> None:
         if not _is_newer(db) and migrations.pending(db):
             migrations.apply(db)
             connection.execute(
-                "update embq_meta set schema_version = ?", (_native.SCHEMA_VERSION,)
+                "update embq_meta set schema_version = ?, fingerprint = 0",
+                (_native.SCHEMA_VERSION,),
             )
         connection.execute("commit")
     except BaseException:

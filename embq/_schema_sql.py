@@ -24,7 +24,10 @@ create table embq_meta(
   boot_id text not null,
   device integer not null,
   inode integer not null,
-  created_at_ms integer not null
+  created_at_ms integer not null,
+  -- Of all tables, indexes and views embq_*: taken by the first to open the file; 0
+  -- before, and again after each migration.
+  fingerprint integer not null default 0
 ) strict
 """
 
@@ -32,7 +35,8 @@ _META_ROW = """
 insert into embq_meta
 values (
   1, 1, random(), '', 0, 0,
-  cast((julianday('now') - 2440587.5) * 86400000 as integer)
+  cast((julianday('now') - 2440587.5) * 86400000 as integer),
+  0
 )
 """
 

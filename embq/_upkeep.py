@@ -6,7 +6,7 @@ from typing import Any
 from embq import _native
 from embq._file import File, Path, absolute
 from embq._problem import Problem
-from embq.errors import Error
+from embq.errors import Corrupt, Error
 
 _FOR_EVER_S = 1e6
 
@@ -59,6 +59,7 @@ class Upkeep:
     def check(self, *, quick: bool = False) -> list[Problem]:
         """Look for what is wrong with the file; nothing is changed or repaired.
 
+        A file that cannot be opened since it is `Corrupt` is looked at all the same.
         It reads everything in one transaction. Others go on meanwhile, but the WAL
         cannot start over until it is done, and so grows by what they write.
 
@@ -74,8 +75,15 @@ class Upkeep:
         """
         from embq import _check  # noqa: PLC0415 - sqlite3 is not for every import
 
-        self._attach()
-        return _check.check(self._file.path, self._wait_s(), quick=quick)
+        refused: Corrupt | None = None
+        try:
+            self._attach()
+        except Corrupt as error:
+            refused = error
+        found = _check.check(self._file.path, self._wait_s(), quick=quick)
+        if refused and not found:
+            raise refused
+        return found
 
     def backup(self, path: Path) -> None:
         """Copy the file, as it is now, while others go on using it.

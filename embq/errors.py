@@ -193,7 +193,7 @@ class Corrupt(Error):
 
     code = "corrupt"
     number = -26
-    hint = "copy the file, then try: sqlite3 FILE 'pragma integrity_check'"
+    hint = "`embq check` says what is wrong with it, and what it can mend"
 
 
 class NotAnEmbqFile(Error):

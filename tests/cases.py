@@ -52,9 +52,7 @@ TABLE = """
 2 | 7 | A file of 0 bytes that 16 processes open at once: one schema
 3 | | A newer schema: `SchemaTooNew`, nothing written
 4 | 1 | Killed in the middle of a migration: the old schema or the new one
-5 | | Hostile triggers or views, a missing index: `Corrupt` | \
-a missing index is not noticed, and triggers on our tables, which never run, are \
-not told, but by `check`
+5 | | Hostile triggers or views, a missing index: `Corrupt` when it is opened
 6 | 8 | A flipped or torn page: an error, never "empty" | \
 a byte that flips inside a body is not noticed: bodies have no checksum
 7 | | Read-only file, folder or mount: `StorageReadOnly` when it is opened

@@ -11,9 +11,9 @@
 
 /* clang-format off */
 const struct rows rows[ROWS] = {
-    {"embq_meta", "rowid", "1", 7,
+    {"embq_meta", "rowid", "1", 8,
      {"id", "schema_version", "file_id", "boot_id", "device", "inode",
-      "created_at_ms"}},
+      "created_at_ms", "fingerprint"}},
     {"embq_owner", "rowid", "1", 3, {"slot", "pid", "opened_at_ms"}},
     {"embq_channel", "rowid", "1", 24,
      {"id", "kind", "name", "shard", "codec", "visibility_timeout_ms", "max_receives",
@@ -84,7 +84,7 @@ const char *const schema_damages[SCHEMA_DAMAGES] = {
     "alter table embq_state rename to r; create view embq_state as select * from r",
     "pragma user_version = 77",
     "update embq_meta set schema_version = 99",
-    "delete from embq_meta; insert into embq_meta values (2, 1, 1, '', 0, 0, 0)",
+    "delete from embq_meta; insert into embq_meta values (2, 1, 1, '', 0, 0, 0, 0)",
     /* Indexes that hold what they say they do not. */
     "drop index embq_delivery_leased; create index embq_delivery_leased on "
     "embq_delivery(deadline_ms, owner) where owner is not null or 1; pragma "

@@ -6,6 +6,7 @@ from mutant import mutant
 
 FILES, FILESYSTEM = "csrc/files.c", "csrc/filesystem.c"
 CONNECTION, TRACE, CLOCK = "csrc/connection.c", "csrc/trace.c", "csrc/clock.c"
+TABLES = "test_tables.py::test_what_is_not_as_it_was"
 RESERVE, SPACE = "test_reserve.py", "csrc/space.c"
 PLACES, TRACES = "test_filesystems.py", "test_traces.py"
 SILENCE, SPACES = "test_silence.py", "test_namespaces.py"
@@ -151,5 +152,27 @@ MUTANTS = [
             "    case OP_SETTLE: return ",
             "    case OP_SETTLE: if (space_look(e) < 1 << 20) return -15; return ",
         ),
+    ),
+    mutant(
+        "What the tables were is never kept",
+        "CASE 5",
+        "test_tables.py::test_killed_before_it_was_kept",
+        ("csrc/owner.c", " || fingerprint_keep(e) < 0", ""),
+    ),
+    mutant(
+        "A trigger on our tables is not told",
+        "CASE 5",
+        TABLES,
+        (
+            "csrc/schema.c",
+            "(type = 'trigger' and tbl_name like 'embq\\\\_%' escape '\\\\')",
+            "0",
+        ),
+    ),
+    mutant(
+        "Of the tables the names are compared, and not what they are",
+        "CASE 5",
+        TABLES,
+        ("csrc/schema.c", "column < 3", "column < 2"),
     ),
 ]
