@@ -8,7 +8,7 @@ from sqlite_utils import Database
 from embq import _schema, _sqlite
 from embq._problem import Problem
 from embq._reading import Reading
-from embq._rules import RULES, TABLES
+from embq._rules import RULES, TABLES, Rule
 from embq.errors import Corrupt, Error
 
 _SHOWN = 100  # problems of one rule
@@ -29,7 +29,7 @@ def check(path: bytes, timeout: float, *, quick: bool = False) -> list[Problem]:
     try:
         with Reading(path, timeout, _DOING) as reading:
             found += _damage(reading, path, quick=quick)
-            found += _schema_differences(reading)
+            found += schema_differences(reading)
             if not found:  # else the rules would read what is not as they know it
                 found += _breaches(reading)
     except Corrupt as error:
@@ -55,13 +55,13 @@ def _damage(reading: Reading, path: bytes, *, quick: bool) -> list[Problem]:
         # connections have. Ours need none.
         rows = [
             row
-            for table in sorted(name for kind, name in _ours() if kind == "table")
+            for table in sorted(name for kind, name in ours() if kind == "table")
             for row in reading.execute(f"pragma {pragma}({table})")
         ]
     return [_damaged(text) for (text,) in rows if text != "ok"]
 
 
-def _ours() -> dict[tuple[str, str], str]:
+def ours() -> dict[tuple[str, str], str]:
     """Give the statements of a new file's tables, indexes and views, by kind and name.
 
     Not by Python's own module: another SQLite might write them down differently.
@@ -71,9 +71,9 @@ def _ours() -> dict[tuple[str, str], str]:
         return {(kind, name): sql for kind, name, sql in fresh.execute(_OBJECTS)}
 
 
-def _schema_differences(reading: Reading) -> list[Problem]:
+def schema_differences(reading: Reading) -> list[Problem]:
     """Compare tables, indexes and views with those that embq makes."""
-    wanted = _ours()
+    wanted = ours()
     there = {(kind, name): sql for kind, name, sql in reading.execute(_OBJECTS)}
     found = []
     for kind, name in sorted(wanted.keys() | there.keys()):
@@ -90,11 +90,12 @@ def _schema_differences(reading: Reading) -> list[Problem]:
 
 def _breaches(reading: Reading) -> list[Problem]:
     """Search for rows that break a rule."""
-    found = []
-    for rule in RULES:
-        search = f"{TABLES}{rule.search}limit {_SHOWN}"
-        found += [
-            Problem(rule.code, os.fsdecode(where), rule.what.format(*values), rule.hint)
-            for where, *values in reading.execute(search)
-        ]
-    return found
+    return [problem for rule in RULES for problem in breaches_of(reading, rule)]
+
+
+def breaches_of(reading: Reading, rule: Rule) -> list[Problem]:
+    """Search for rows that break this rule, 100 at the most."""
+    return [
+        Problem(rule.code, os.fsdecode(where), rule.what.format(*values), rule.hint)
+        for where, *values in reading.execute(f"{TABLES}{rule.search}limit {_SHOWN}")
+    ]

@@ -13,13 +13,21 @@ def creating(broker: Broker) -> Broker:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Do not compare indexes with tables.")
+@click.option("--repair", is_flag=True, help="Say what can be mended, ask, and mend.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def check(broker: Broker, *, quick: bool) -> None:
+def check(broker: Broker, *, quick: bool, repair: bool, yes: bool) -> None:
     """Look for what is wrong with the file; print it, and exit with 1."""
     found = broker.check(quick=quick)
     for problem in found:
         click.echo(f"{problem.code} {problem.where}: {problem.what}")
-        click.echo(f"  hint: {problem.hint}")
+        does = f"repair: {problem.mend}" if repair and problem.mend else ""
+        click.echo(f"  {does or f'hint: {problem.hint}'}")
+    if repair and any(problem.mend for problem in found):
+        if not yes:
+            click.confirm("Mend them? No message is touched", abort=True)
+        click.echo(f"{len(broker.repair())} mended")
+        found = broker.check(quick=quick)
     if found:
         msg = f"{len(found)} problems"
         raise click.ClickException(msg)

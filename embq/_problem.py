@@ -11,9 +11,11 @@ class Problem(msgspec.Struct, frozen=True):
         where: The table, index or queue.
         what: What is wrong, for people; without payload.
         hint: What to do about it.
+        mend: What `Broker.repair` would do; "": nothing.
     """
 
     code: str
     where: str
     what: str
     hint: str
+    mend: str = ""

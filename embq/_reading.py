@@ -25,22 +25,26 @@ _changed = threading.Condition()
 class Reading:
     """One read transaction of the bound SQLite, as a context manager.
 
-    It writes nothing, and runs no trigger's or view's function that is not trusted. The
-    bound SQLite knows of the engine's connections, and so drops none of their locks
-    when this one is closed. A connection must not cross a fork, so a fork in another
-    thread ends it.
+    It writes nothing unless told to, and runs no trigger's or view's function that is
+    not trusted. The bound SQLite knows of the engine's connections, and so drops none
+    of their locks when this one is closed. A connection must not cross a fork, so a
+    fork in another thread ends it.
 
     Args:
         path: A file that exists.
         timeout: How many seconds to wait for a lock of SQLite's.
         doing: For the texts of errors.
+        writes: It is a write transaction after all; what raises rolls it back.
 
     Raises:
-        Busy: This process forked meanwhile.
+        Busy: This process forked meanwhile, or another has the write lock.
         Error: The file could not be read; the class says why.
     """
 
-    def __init__(self, path: bytes, timeout: float, doing: str) -> None:
+    def __init__(
+        self, path: bytes, timeout: float, doing: str, *, writes: bool = False
+    ) -> None:
+        self._writes = writes
         self._path, self._timeout, self._doing = path, timeout, doing
         self._thread = threading.get_ident()
         self._stopped = False
@@ -59,9 +63,10 @@ class Reading:
                 raise
             _readings.add(self)
         try:
-            for text in ("query_only = on", "trusted_schema = off"):
+            query_only = "off" if self._writes else "on"
+            for text in (f"query_only = {query_only}", "trusted_schema = off"):
                 self.execute(f"pragma {text}")
-            self.execute("begin")
+            self.execute("begin immediate" if self._writes else "begin")
             self.execute("select count(*) from sqlite_master")  # from here on
         except BaseException as error:
             self._close()
@@ -75,7 +80,15 @@ class Reading:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._close()
+        try:
+            if self._writes and error is None:
+                self.execute("commit")
+        except BaseException as failure:
+            error = failure
+            self._fail(error)
+            raise
+        finally:
+            self._close()
         self._fail(error)
 
     def execute(self, sql: str) -> list[Any]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from embq import _schema_sql
 
 _RESTORE = "restore a backup, or copy what can be read into a new file"
-_RECOUNT = "the messages are there; report it with what ran before"
-_ONE_TABLE = "  select id, due_at_ms, expires_at_ms from embq_message_{shard}"
+_RECOUNT = "`embq check --repair`; report it with what ran before"
+_ONE_TABLE = "  select id, flags, due_at_ms, expires_at_ms from embq_message_{shard}"
 
 _CURSORS = "\n".join(
     f"          when {lane} then s.cursor_{lane}" for lane in range(_schema_sql.LANES)

@@ -1,5 +1,6 @@
 """`Upkeep`: what is done with a file as a whole; part of `Broker`."""
 
+import contextlib
 from datetime import timedelta
 from typing import Any
 
@@ -73,7 +74,7 @@ class Upkeep:
             Busy: This process forked meanwhile.
             Error: The file could not be read; the class says why.
         """
-        from embq import _check  # noqa: PLC0415 - sqlite3 is not for every import
+        from embq import _check, _repair  # noqa: PLC0415 - for no other import
 
         refused: Corrupt | None = None
         try:
@@ -83,7 +84,29 @@ class Upkeep:
         found = _check.check(self._file.path, self._wait_s(), quick=quick)
         if refused and not found:
             raise refused
-        return found
+        return _repair.told(found)
+
+    def repair(self) -> list[Problem]:
+        """Mend what is wrong with the file and can be mended; see `Problem.mend`.
+
+        Counters are set to what is there, rows that name no message are removed, and
+        indexes, views and times are made anew from the messages. No message is
+        touched, and none is removed. It is done in one transaction, for which others
+        wait. Nothing is done about a file whose pages are damaged.
+
+        Returns:
+            The problems that were mended; `check()` tells those that are left.
+
+        Raises:
+            Busy: Another process had the write lock for longer than `busy_timeout`, or
+                this process forked meanwhile. Nothing was changed.
+            Error: The file could not be read or written; the class says why.
+        """
+        from embq import _repair  # noqa: PLC0415
+
+        with contextlib.suppress(Corrupt):  # it is here to be mended
+            self._file.open()
+        return _repair.repair(self._file.path, self._wait_s())
 
     def backup(self, path: Path) -> None:
         """Copy the file, as it is now, while others go on using it.

@@ -6,6 +6,7 @@ from mutant import mutant
 
 FILES, FILESYSTEM = "csrc/files.c", "csrc/filesystem.c"
 CONNECTION, TRACE, CLOCK = "csrc/connection.c", "csrc/trace.c", "csrc/clock.c"
+REPAIR = "test_repair.py"
 TABLES = "test_tables.py::test_what_is_not_as_it_was"
 RESERVE, SPACE = "test_reserve.py", "csrc/space.c"
 PLACES, TRACES = "test_filesystems.py", "test_traces.py"
@@ -174,5 +175,37 @@ MUTANTS = [
         "CASE 5",
         TABLES,
         ("csrc/schema.c", "column < 3", "column < 2"),
+    ),
+    mutant(
+        "A key that nobody has goes to one that another must wait for",
+        "6",
+        f"{REPAIR}::test_what_is_mended[stuck_key]",
+        (
+            "embq/_repair.py",
+            "where d.key_hash is not null\n",
+            "where d.due_at_ms < 0 and d.key_hash is not null\n",
+        ),
+    ),
+    mutant(
+        "A repair writes into a file with damaged pages",
+        "CASE 6",
+        f"{REPAIR}::test_a_damaged_file_is_left",
+        ("embq/_repair.py", 'problem.code == "damaged"', 'problem.code == ""'),
+    ),
+    mutant(
+        "The counter of messages is mended the wrong way",
+        "2",
+        f"{REPAIR}::test_what_is_mended[message_count]",
+        (
+            "embq/_repair.py",
+            "select embq_state.sent - found.number",
+            "select embq_state.sent + found.number",
+        ),
+    ),
+    mutant(
+        "A repair does not ask",
+        "8",
+        f"{REPAIR}::test_the_command",
+        ("embq/_cli_file.py", "        if not yes:\n", "        if False:\n"),
     ),
 ]
