@@ -11,8 +11,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from conftest import DEATH_NOTICED_S
+from rig.application import check_migrated
 from rig.interpose import Outcome, Stage
-from rig.judge import Judge, check_migrated
+from rig.judge import Judge
 
 OPEN_FILES = 40  # that wait for a death to be noticed, at once
 

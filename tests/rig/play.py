@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from rig.application import make_application
 from rig.interpose import COUNT, KILL, Rig
-from rig.judge import make_application
 from rig.ledger import Ledger
 
 import embq
