@@ -30,13 +30,13 @@ MUTANTS = [
         "1, CASE 31b",
         f"{TEST}::test_a_fork_that_embq_did_not_see[a new file]",
         (
-            CONNECTION,
+            "csrc/schema.c",
             """\
         int code = locks_check(db, guard, path);
-        if (code == 0) code = schema_check(db, path);
+        if (code == 0) code = schema_check(db, path, fingerprint);
 """,
             """\
-        int code = schema_check(db, path);
+        int code = schema_check(db, path, fingerprint);
         if (code == 0) code = locks_check(db, guard, path);
 """,
         ),
@@ -68,8 +68,8 @@ MUTANTS = [
         f"{TEST}::test_every_first_use_is_told",
         (
             "embq/_upkeep.py",
-            "        self._attach()\n        return _check",
-            "        self._file.open()\n        return _check",
+            "            self._attach()\n        except Corrupt",
+            "            self._file.open()\n        except Corrupt",
         ),
     ),
     mutant(

@@ -57,6 +57,10 @@ MUTANTS = [
         "A backup begins anew at each write of another process, and has holes of them",
         "1, CASE 14",
         "test_backup.py::test_in_one_transaction",
-        (READING, '            self.execute("begin")\n', ""),
+        (
+            READING,
+            '            self.execute("begin immediate" if self._writes else "begin")\n',
+            "",
+        ),
     ),
 ]

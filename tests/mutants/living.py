@@ -217,7 +217,7 @@ MUTANTS = [
         "CASE 3",
         "test_foreign.py::test_a_schema_of_a_later_version",
         (
-            "csrc/connection.c",
+            "csrc/schema.c",
             "    if (version > EMBQ_SCHEMA_VERSION)\n",
             "    if (version > EMBQ_SCHEMA_VERSION + 1000)\n",
         ),
