@@ -59,8 +59,8 @@ MUTANTS = [
         "test_backup.py::test_in_one_transaction",
         (
             READING,
-            '            self.execute("begin immediate" if self._writes else "begin")\n',
-            "",
+            'self.execute("begin immediate" if self._writes else "begin")',
+            "pass",
         ),
     ),
 ]
