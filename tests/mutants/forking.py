@@ -9,7 +9,7 @@ from mutant import mutant
 
 ENGINE, FORKED, CONNECTION = "csrc/engine.c", "csrc/forked.c", "csrc/connection.c"
 FILE, READING, CHECK = "embq/_file.py", "embq/_reading.py", "embq/_check.py"
-TEST, BESIDE = "test_forked.py", "test_forking.py::test_a_fork_beside_upkeep"
+TEST, BESIDE = "test_forked.py", "test_forking_beside.py::test_a_fork_beside_upkeep"
 WORKERS = "test_multiprocessing.py"
 
 MUTANTS = [
