@@ -117,3 +117,34 @@ def test_a_fork_beside_upkeep(children: Children, path: Path, verb: str) -> None
     assert broker.check() == []
     """
     run(children, code, path)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 3.0])
+def test_a_fork_waits_for_what_is_short(
+    children: Children, path: Path, seconds: float
+) -> None:
+    """CASE 31: a fork waits for a thread that opens a file, but no more than a second."""
+    code = f"""
+    from embq._reading import inside
+    entered = threading.Event()
+
+    def opening():
+        with inside():
+            entered.set()
+            time.sleep({seconds})
+
+    thread = threading.Thread(target=opening)
+    thread.start()
+    entered.wait()
+    begun = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    took = time.monotonic() - begun
+    join(pid)
+    assert min({seconds}, 1.0) * 0.9 < took < 2.5, took
+    thread.join()
+    fork(lambda: queue.send("child"))
+    assert queue.depth() == 1
+    """
+    run(children, code, path)

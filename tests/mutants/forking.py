@@ -116,10 +116,8 @@ MUTANTS = [
     mutant(
         "A fork comes while a thread makes the tables of a new file",
         "7, CASE 31",
-        f"{BESIDE}[a new file]",
+        "test_forking_beside.py::test_a_fork_waits_for_what_is_short[0.3]",
         (READING, "        waits = any(", "        waits = False and any("),
-        hangs=True,
-        tries=3,
     ),
     mutant(
         "What a fork interrupts is a damaged file",
