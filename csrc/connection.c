@@ -78,9 +78,7 @@ int connections_open(struct engine *e) {
     int code = process_is_forked() ? mutexes_are_free(e->path) : 0;
     if (code < 0) return code;
     if ((code = connection_open(e, &e->db)) < 0) return code;
-    if ((code = schema_wait(e->db, e->guard, e->path, e->busy_timeout_ms,
-                            &e->fingerprint)) < 0)
-        return code;
+    if ((code = schema_wait(e)) < 0) return code;
     if ((code = connection_open(e, &e->read_db)) < 0) return code;
     if ((code = connection_open(e, &e->checkpoint_db)) < 0) return code;
     if ((code = connection_open(e, &e->hold_db)) < 0) return code;

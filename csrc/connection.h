@@ -5,10 +5,8 @@
 #include "engine.h"
 
 /* Look at the tables until they are there and the file is in WAL mode: another process
- * may be opening, recovering or closing it this very moment. `fingerprint`: what the
- * file says of them; 0: nothing yet. */
-int schema_wait(sqlite3 *db, const struct guard *guard, const char *path,
-                int timeout_ms, int64_t *fingerprint);
+ * may be opening, recovering or closing it this very moment. */
+int schema_wait(struct engine *e);
 /* Take it anew; SQLite's code. */
 int schema_fingerprint(sqlite3 *db, int64_t *fingerprint);
 

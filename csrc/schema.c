@@ -46,14 +46,17 @@ static int schema_read(sqlite3 *db, int64_t *version, int64_t *fingerprint) {
     return result == SQLITE_ROW || result == SQLITE_DONE ? SQLITE_OK : result;
 }
 
-static int schema_check(sqlite3 *db, const char *path, int64_t *known) {
-    int64_t version = 0, found = 0;
-    *known = 0;
+static int schema_check(struct engine *e) {
+    sqlite3 *db = e->db;
+    const char *path = e->path;
+    int64_t version = 0, known = 0, found = 0;
     /* One read transaction, as another process may be upgrading it. */
     int result = sq.exec(db, "begin", NULL, NULL, NULL);
-    if (result == SQLITE_OK) result = schema_read(db, &version, known);
-    if (result == SQLITE_OK && version == EMBQ_SCHEMA_VERSION && *known)
-        result = schema_fingerprint(db, &found);
+    if (result == SQLITE_OK) result = schema_read(db, &version, &known);
+    /* A process that has it open goes on, whatever was done meanwhile: over a fork it
+     * keeps its slot. */
+    int compares = version == EMBQ_SCHEMA_VERSION && known && !e->slot;
+    if (result == SQLITE_OK && compares) result = schema_fingerprint(db, &found);
     int code = result == SQLITE_OK || result == SQLITE_ERROR
                    ? 0
                    : error_sqlite(db, result, path);
@@ -65,11 +68,12 @@ static int schema_check(sqlite3 *db, const char *path, int64_t *known) {
                          "%s: its schema is version %lld, this embq knows %d", path,
                          (long long)version, EMBQ_SCHEMA_VERSION);
     if (version < EMBQ_SCHEMA_VERSION) return EMBQ_NO_SCHEMA;
-    if (*known && found != *known)
+    if (compares && found != known)
         return error_set(EMBQ_CORRUPT,
                          "%s: of its tables, indexes and views embq_* some are gone, "
                          "new or changed, or have triggers",
                          path);
+    e->fingerprint = known;
     return 0;
 }
 
@@ -83,14 +87,13 @@ static int is_wal(sqlite3 *db) {
     return yes;
 }
 
-int schema_wait(sqlite3 *db, const struct guard *guard, const char *path,
-                int timeout_ms, int64_t *fingerprint) {
-    int64_t end = clock_real_us() + timeout_ms * 1000LL;
+int schema_wait(struct engine *e) {
+    int64_t end = clock_real_us() + e->busy_timeout_ms * 1000LL;
     for (;;) {
-        int code = locks_check(db, guard, path);
-        if (code == 0) code = schema_check(db, path, fingerprint);
-        if (code == 0 && !is_wal(db))
-            code = error_set(EMBQ_BUSY, "%s: it could not be set to WAL mode", path);
+        int code = locks_check(e->db, e->guard, e->path);
+        if (code == 0) code = schema_check(e);
+        if (code == 0 && !is_wal(e->db))
+            code = error_set(EMBQ_BUSY, "%s: it could not be set to WAL mode", e->path);
         if (code != EMBQ_BUSY || clock_real_us() >= end) return code;
         usleep(1000);
     }

@@ -68,7 +68,7 @@ def test_what_is_the_application_s(there: Path) -> None:
 
 
 def test_when_it_is_open_it_goes_on(there: Path, children: Children) -> None:
-    """Who has it open goes on; who comes is told."""
+    """Who has it open goes on, also over a fork; who comes is told."""
     with embq.open(there) as broker:
         queue = broker.queue("q")
         change(there, "drop index embq_delivery_key")
@@ -85,7 +85,12 @@ def test_when_it_is_open_it_goes_on(there: Path, children: Children) -> None:
         )
         children.expect(child, "told")
         children.finish(child)
-        assert queue.depth() == 2
+        child_pid = os.fork()
+        if not child_pid:
+            os._exit(0)
+        os.waitpid(child_pid, 0)
+        assert queue.send(3)
+        assert queue.depth() == 3
 
 
 def test_killed_before_it_was_kept(path: Path, children: Children) -> None:

@@ -208,4 +208,10 @@ MUTANTS = [
         f"{REPAIR}::test_the_command",
         ("embq/_cli_file.py", "        if not yes:\n", "        if False:\n"),
     ),
+    mutant(
+        "Whoever forks is told what was done to the tables, in the middle of its work",
+        "1",
+        "test_tables.py::test_when_it_is_open_it_goes_on",
+        ("csrc/schema.c", " && !e->slot", ""),
+    ),
 ]

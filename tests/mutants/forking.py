@@ -32,12 +32,12 @@ MUTANTS = [
         (
             "csrc/schema.c",
             """\
-        int code = locks_check(db, guard, path);
-        if (code == 0) code = schema_check(db, path, fingerprint);
+        int code = locks_check(e->db, e->guard, e->path);
+        if (code == 0) code = schema_check(e);
 """,
             """\
-        int code = schema_check(db, path, fingerprint);
-        if (code == 0) code = locks_check(db, guard, path);
+        int code = schema_check(e);
+        if (code == 0) code = locks_check(e->db, e->guard, e->path);
 """,
         ),
     ),
