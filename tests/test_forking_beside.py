@@ -123,7 +123,7 @@ def test_a_fork_beside_upkeep(children: Children, path: Path, verb: str) -> None
 def test_a_fork_waits_for_what_is_short(
     children: Children, path: Path, seconds: float
 ) -> None:
-    """CASE 31: a fork waits for a thread that opens a file, but no more than a second."""
+    """CASE 31: a fork waits for a thread that opens a file, a second at most."""
     code = f"""
     from embq._reading import inside
     entered = threading.Event()
