@@ -82,7 +82,7 @@ static int waits_before(const struct waiter *a, const struct waiter *b) {
 /* Whether a death would bury it, whoever died of what. */
 static int has_last_try(const struct claim *k, const struct waiter *w) {
     return k->c->options.dead_letter &&
-           w->receive_count + 1 >= k->c->options.max_receives;
+           w->receive_count >= k->c->options.max_receives - 1;
 }
 
 /* How many go before the first that has its last try. */

@@ -286,7 +286,7 @@ MUTANTS = [
         f"{SUSPECTS}::test_the_last_try_comes_alone[core]",
         (
             CLAIM,
-            "w->receive_count + 1 >= k->c->options.max_receives;",
+            "w->receive_count >= k->c->options.max_receives - 1;",
             "w->receive_count < 0;",
         ),
     ),
