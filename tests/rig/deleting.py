@@ -30,7 +30,7 @@ def prepare(folder: Path) -> None:
     """Make a file with a queue of all kinds of messages, in all states, and another."""
     with embq.open(folder / "test.db", durability="normal") as broker:
         broker.queue("other").send("untouched")
-        queue = broker.queue("q", visibility_timeout=FAR_S, max_receives=2)
+        queue = broker.queue("q", visibility_timeout=FAR_S, max_receives=3)
         numbers = range(BATCH)
         queue.send_many(numbers)
         queue.send_many([Outgoing(n, priority=n % 10) for n in numbers])
@@ -47,7 +47,7 @@ def prepare_keyed(folder: Path) -> None:
     with embq.open(folder / "test.db", durability="normal") as broker:
         broker.queue("other").send("untouched")
         queue = broker.queue(
-            "q", visibility_timeout=FAR_S, max_receives=2, ordered="key"
+            "q", visibility_timeout=FAR_S, max_receives=3, ordered="key"
         )
         for first in range(0, COUNT_OF_ALL, BATCH):
             numbers = range(first, first + BATCH)
@@ -65,12 +65,13 @@ def perform(template: str, folder: str, durability: str, kill_at: int) -> int:
     broker = embq.open(path, durability=durability)  # type: ignore[arg-type]
     queue = broker.queue("q")
     for _ in range(2):
-        held = queue.receive_many(BATCH)  # some for the last time, others in a run
+        held = queue.receive_many(BATCH)  # some again, others in a run
         for number, message in enumerate(held[-100:]):
             if number % 3 == 0:
                 message.extend(FAR_S)
             if number % 3 == 1:
                 message.nack(delay=FAR_S, error="it failed")
+    queue.configure(max_receives=2)  # now some are held for the last time
     rig.arm(FATAL, KILL if kill_at else COUNT, kill_at or 1)
     assert broker.delete("q") == COUNT_OF_ALL
     (there / "deleted").touch()
