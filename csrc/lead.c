@@ -123,10 +123,11 @@ int64_t op_execute(struct engine *e, struct op *op) {
 /* Everything else goes before the claims, and a claim that found nothing looks again
  * when something became ready in its class of channels: a claim that is parked had
  * nothing at the end of its group, not at its turn in it. Sends that wait for room look
- * when all is done that may have made some. */
-static int group_execute(struct engine *e, struct link *group, int foreign) {
+ * when all is done that may have made some, but not beside an operation that is `alone`.
+ */
+static int group_execute(struct engine *e, struct link *group, int foreign, int alone) {
     for (int pass = 0; pass < 3; pass++) {
-        if (pass == 1 && lines_serve(e, group, foreign) < 0) return -1;
+        if (pass == 1 && !alone && lines_serve(e, group, foreign) < 0) return -1;
         LIST_EACH (op, group) {
             int claims = op->kind == OP_CLAIM;
             int again =
@@ -165,10 +166,12 @@ static int parked_serve(struct engine *e, struct link *group, int foreign) {
 }
 
 /* Run and commit; 0, or a code. With `*again` the group is as if it had never begun. */
-static int group_run(struct engine *e, struct link *group, int foreign, int *again) {
+static int group_run(struct engine *e, struct link *group, int foreign, int alone,
+                     int *again) {
     struct suspect before = e->suspect;
     int code;
-    if (group_execute(e, group, foreign) < 0 || parked_serve(e, group, foreign) < 0) {
+    if (group_execute(e, group, foreign, alone) < 0 ||
+        parked_serve(e, group, foreign) < 0) {
         code = error_sqlite(e->db, e->storage_error, e->path);
         transaction_rollback(e);
     } else {
@@ -205,31 +208,43 @@ static void room_make(struct engine *e) {
     transaction_rollback(e);
 }
 
-/* Each operation alone, acks first: what cannot be stored takes nobody with it, and
- * what makes room goes before what needs it. */
+/* Run it alone; what ended with it goes to `done`. Returns 0 or its code. */
+static int op_run_alone(struct engine *e, struct op *op, struct link *done) {
+    struct link alone;
+    int again, code = e->failed;
+    list_init(&alone);
+    op_move(op, &alone, PLACE_GROUP);
+    if (!code) code = begin_again(e);
+    if (!code) code = group_run(e, &alone, 1, 1, &again);
+    if (code < 0) group_fail(&alone, code);
+    LIST_EACH (ended, &alone) op_move(ended, done, PLACE_GROUP);
+    if (op->no_room) { /* at once, so that none of its line passes it */
+        pthread_mutex_lock(&e->mutex);
+        line_join(e, op);
+        ring_unlock(e);
+    }
+    return code;
+}
+
+/* Each operation alone, acks first, and then what waited for room already: what cannot
+ * be stored takes nobody with it, what makes room goes before what needs it, and nobody
+ * passes who waits. */
 static void group_split(struct engine *e, struct link *group) {
     uint32_t wake_bits = 0;
+    int stored = 0;
     struct link done;
     list_init(&done);
-    for (int acks = 1; acks >= 0; acks--) {
+    for (int pass = 0; pass < 3; pass++) {
         LIST_EACH (op, group) {
-            if (acks && op->kind != OP_SETTLE) continue;
-            struct link alone;
-            int again, code;
-            list_init(&alone);
-            op_move(op, &alone, PLACE_GROUP);
-            code = e->failed;
-            if (!code) code = begin_again(e);
-            if (!code) {
-                code = group_run(e, &alone, 1, &again);
-                wake_bits |= e->wake_bits;
-            }
-            if (code < 0) group_fail(&alone, code);
-            LIST_EACH (ended, &alone) op_move(ended, &done, PLACE_GROUP);
+            if (pass != (op->kind == OP_SETTLE ? 0 : op->turn ? 1 : 2)) continue;
+            if (op_run_alone(e, op, &done) < 0) continue;
+            wake_bits |= e->wake_bits;
+            stored = 1;
         }
     }
     LIST_EACH (op, &done) op_move(op, group, PLACE_GROUP);
     e->wake_bits = wake_bits;
+    if (stored) lines_look_again(e); /* at what a group saw that never was */
 }
 
 /* ---- the whole of it ---- */
@@ -338,7 +353,7 @@ void lead_group(struct engine *e, int wait) {
     pthread_mutex_lock(&e->mutex);
     ring_take(e, &group);
     pthread_mutex_unlock(&e->mutex);
-    code = group_run(e, &group, e->epoch != epoch, &again);
+    code = group_run(e, &group, e->epoch != epoch, 0, &again);
     if (again && code == EMBQ_STORAGE_FULL) room_make(e);
     if (again && code != EMBQ_CORRUPT) group_split(e, &group), code = e->failed;
     else if (code < 0) group_fail(&group, code);

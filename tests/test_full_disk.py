@@ -82,3 +82,9 @@ def test_a_backup_that_does_not_fit(namespace: None, tmp_path: Path) -> None:
     assert "backup to" in seen["refused"], seen
     assert not seen["left"], seen
     assert seen["depth"] == 1, seen
+
+
+def test_an_ack_beside_sends_that_wait(namespace: None, tmp_path: Path) -> None:
+    """CASES 23 and 57: an ack is stored, though none of those it makes room for is."""
+    seen = run(tmp_path, "waiting", "normal")
+    assert seen == {"errors": ["StorageFull"] * 2, "left": [200 << 10]}, seen

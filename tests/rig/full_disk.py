@@ -9,6 +9,8 @@ import json
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -20,6 +22,7 @@ import embq
 DISK = 8 << 20
 SIZES = (64 << 10, 4096, 100, 1)  # tried one after the other: the last finds any room
 ENOUGH = 100_000
+CHECKPOINTED_S = 1.0  # after which all of the -wal is in the database
 NUMBER = 8  # bytes at the beginning of a body that tell it from all others
 
 
@@ -98,6 +101,13 @@ class Disk:
         text = "the disk has room"
         raise AssertionError(text)
 
+    def fill_with(self, step: int) -> None:
+        """Let a file that is not ours take the last byte."""
+        file = (self.folder / "filler").open("wb", buffering=0)
+        with file, suppress(OSError):
+            while file.write(b"x" * step):
+                pass
+
     # ---- ways to drain ----
 
     def came(self, message: embq.Message) -> None:
@@ -160,9 +170,7 @@ def reserve(disk: Disk, send: str, drain: str) -> dict[str, int]:
 def filler(disk: Disk) -> dict[str, Any]:
     """Somebody else takes the last byte, the reserve too; later it is given back."""
     disk.fill("send")
-    with (disk.folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(b"x" * 4096):
-            pass
+    disk.fill_with(4096)
     errors: Counter[str] = Counter()
 
     def attempt(call: Callable[[], Any]) -> Any:
@@ -218,10 +226,40 @@ def backup(disk: Disk) -> dict[str, Any]:
     return {"refused": refused, "left": sorted(left), "depth": depth}
 
 
+def waiting(disk: Disk) -> dict[str, Any]:
+    """An ack makes room for sends that wait, in the moment that the disk is full."""
+    queue = disk.broker.queue("bounded", codec="raw", max_messages=2)
+    queue.send_many([b"x" * (200 << 10)] * 2)
+    held = queue.receive()
+    errors: list[str] = []
+
+    def send() -> None:
+        try:
+            queue.send(b"x" * (1 << 20), timeout=30)
+        except embq.Error as error:
+            errors.append(type(error).__name__)
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(CHECKPOINTED_S)
+    for _ in range(2):  # the first starts the -wal over
+        disk.queue.send(b"")  # and looks how much is free: that is believed for a while
+    disk.fill_with(1 << 20)
+    held.ack()
+    for thread in threads:
+        thread.join()
+    (disk.folder / "filler").unlink()
+    left = [len(message.body) for message in queue.browse()]
+    disk.broker.close()
+    return {"errors": errors, "left": left}
+
+
 SCENES: dict[str, Callable[..., dict[str, Any]]] = {
     "reserve": reserve,
     "filler": filler,
     "backup": backup,
+    "waiting": waiting,
 }
 
 if __name__ == "__main__":
