@@ -216,6 +216,7 @@ static void list_fail(struct engine *e, struct link *head, const struct broker *
     LIST_EACH (op, head) {
         if ((b && op->broker != b) || (op->nowait && !staged)) continue;
         if (op->place == PLACE_RING) ring_drop(e, op);
+        if (op->place == PLACE_LINE) line_give_up(e, op);
         /* Told to lead, and not yet at it: the lead is somebody else's. */
         if (op->word == WORD_LEAD) e->leading = 0;
         op_outcome(op, code);

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from conftest import Children
 
 PATIENCE_S = 12.0
+AT_ONCE_S = 0.3  # well before the keeper looks again without a reason
 SETTLED_S = 0.1  # after which a call that can go on would have
 
 
@@ -354,6 +355,30 @@ def test_close_with_a_send_that_waits(path: Path, pool: ThreadPoolExecutor) -> N
         outcome(waiting)
     with embq.open(path) as again:
         assert again.queue("q").depth() == 1
+
+
+def test_who_is_behind_one_that_is_closed(
+    path: Path, pool: ThreadPoolExecutor
+) -> None:
+    """It goes on at once when it fits: the other broker was the one in its way."""
+    waits = []
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q", codec="raw", max_bytes=10)
+        queue.send(b"x" * 6)
+        for _ in range(3):
+            other = embq.open(path, durability="normal")
+            large = pool.submit(other.queue("q").send, b"y" * 8, timeout=PATIENCE_S)
+            time.sleep(SETTLED_S)
+            small = pool.submit(queue.send, b"z", timeout=PATIENCE_S)
+            time.sleep(SETTLED_S)
+            assert not small.done()
+            other.close()
+            begun = time.monotonic()
+            outcome(small)
+            waits.append(time.monotonic() - begun)
+            with pytest.raises(errors.Closed):
+                outcome(large)
+    assert min(waits) < AT_ONCE_S, waits
 
 
 def test_close_with_staged_ones(path: Path) -> None:
