@@ -123,8 +123,7 @@ int64_t op_execute(struct engine *e, struct op *op) {
 /* Everything else goes before the claims, and a claim that found nothing looks again
  * when something became ready in its class of channels: a claim that is parked had
  * nothing at the end of its group, not at its turn in it. Sends that wait for room look
- * when all is done that may have made some, but not beside an operation that is `alone`.
- */
+ * when all is done that may have made some, but not beside one that runs `alone`. */
 static int group_execute(struct engine *e, struct link *group, int foreign, int alone) {
     for (int pass = 0; pass < 3; pass++) {
         if (pass == 1 && !alone && lines_serve(e, group, foreign) < 0) return -1;

@@ -181,16 +181,20 @@ int line_join_flush(struct engine *e, struct op *flush) {
     return 1;
 }
 
-void lines_end(struct engine *e) {
+void lines_clear(struct engine *e) {
     for (struct line **at = &e->lines, *l; (l = *at);) {
-        if (!list_is_empty(&l->ops)) {
-            e->lines_due |= line_may_move(e, l);
+        if (list_is_empty(&l->ops)) {
+            *at = l->next;
+            free(l);
+        } else {
             at = &l->next;
-            continue;
         }
-        *at = l->next;
-        free(l);
     }
+}
+
+void lines_end(struct engine *e) {
+    lines_clear(e);
+    for (struct line *l = e->lines; l; l = l->next) e->lines_due |= line_may_move(e, l);
     LIST_EACH (op, &e->flushing) {
         if (flush_waits(e, op)) continue;
         if (op->full) op_move(op, &e->unsynced, PLACE_UNSYNCED);

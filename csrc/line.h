@@ -32,6 +32,8 @@ void line_join(struct engine *e, struct op *send);
 /* By whoever leads: this flush waits for what was staged, if that stands in lines: 1.
  */
 int line_join_flush(struct engine *e, struct op *flush);
+/* Those that are empty go. */
+void lines_clear(struct engine *e);
 /* By whoever leads, at the end of its group. */
 void lines_end(struct engine *e);
 /* It gave up: those behind it may fit where it did not. */

@@ -230,6 +230,7 @@ void ring_fail(struct engine *e, const struct broker *b, int code, int staged) {
     list_fail(e, &e->flushing, b, code, staged);
     for (struct line *l = e->lines; l; l = l->next)
         list_fail(e, &l->ops, b, code, staged);
+    lines_clear(e);
     ring_pass_on(e);
 }
 

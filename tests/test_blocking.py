@@ -357,9 +357,7 @@ def test_close_with_a_send_that_waits(path: Path, pool: ThreadPoolExecutor) -> N
         assert again.queue("q").depth() == 1
 
 
-def test_who_is_behind_one_that_is_closed(
-    path: Path, pool: ThreadPoolExecutor
-) -> None:
+def test_who_is_behind_one_that_is_closed(path: Path, pool: ThreadPoolExecutor) -> None:
     """It goes on at once when it fits: the other broker was the one in its way."""
     waits = []
     with embq.open(path, durability="normal") as broker:
