@@ -49,6 +49,22 @@ MUTANTS = [
         (LINE, "#define LOOK_AGAIN_US 1000000", "#define LOOK_AGAIN_US 100000000"),
     ),
     mutant(
+        "Sends that wait join each operation that runs alone",
+        "CASES 23, 57",
+        "test_full_disk.py::test_an_ack_beside_sends_that_wait",
+        (LEAD, "pass == 1 && !alone && lines_serve", "pass == 1 && lines_serve"),
+    ),
+    mutant(
+        "Who waits behind a send of a broker that is closed goes on waiting",
+        "CASES 32, 57",
+        f"{BLOCKING}::test_who_is_behind_one_that_is_closed",
+        (
+            RING,
+            "        if (op->place == PLACE_LINE) line_give_up(e, op);\n        /*",
+            "        /*",
+        ),
+    ),
+    mutant(
         "A flush does not wait for what stands in lines",
         "1",
         f"{BLOCKING}::test_flush_waits_for_what_was_staged[normal]",
