@@ -48,7 +48,7 @@ long long embq_resume(void) {
     if (!op) return error_set(EMBQ_INVALID_ARGUMENT, "no call to go on with");
     struct broker *b = op->broker;
     if (op->generation != fork_generation)
-        return error_set(EMBQ_CLOSED, "a fork came between; the call is the parent's");
+        return error_set(EMBQ_PARENTS, "a fork came between; the call is the parent's");
     if (op->consumer) return consumer_resume(op->consumer);
     int code = engine_enter(b);
     if (code < 0) {
@@ -322,7 +322,7 @@ static int is_parents(const struct op *op) {
 }
 
 static int parents_error(void) {
-    return error_set(EMBQ_CLOSED,
+    return error_set(EMBQ_PARENTS,
                      "this call was made before a fork; its outcome is the "
                      "parent's");
 }

@@ -16,12 +16,14 @@ typedef intptr_t embq_ref;
 
 /* Codes. embq/errors.py has one class for each; EMBQ_INTERRUPTED and EMBQ_NOT_YET never
  * reach a user, EMBQ_NO_SCHEMA asks _native to run the migrations and to open again,
- * and EMBQ_DETACHED, which only staging gives, to call embq_ping() first and then
- * again. */
+ * EMBQ_DETACHED, which only staging gives, to call embq_ping() first and then again,
+ * and EMBQ_PARENTS, of a call from before a fork, is a `Closed` with a hint of its own.
+ */
 #define EMBQ_INTERRUPTED -1
 #define EMBQ_NOT_YET -2
 #define EMBQ_NO_SCHEMA -3
 #define EMBQ_DETACHED -4
+#define EMBQ_PARENTS -5
 #define EMBQ_INVALID_ARGUMENT -10
 #define EMBQ_NOT_FOUND -11
 #define EMBQ_QUEUE_FULL -13

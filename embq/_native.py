@@ -50,6 +50,7 @@ INTERRUPTED: int = _lib.EMBQ_INTERRUPTED
 NOT_YET: int = _lib.EMBQ_NOT_YET
 NO_SCHEMA: int = _lib.EMBQ_NO_SCHEMA
 DETACHED: int = _lib.EMBQ_DETACHED
+PARENTS: int = _lib.EMBQ_PARENTS
 SCHEMA_VERSION: int = _lib.EMBQ_SCHEMA_VERSION
 OPEN_CREATE: int = _lib.EMBQ_OPEN_CREATE
 OPEN_FULL: int = _lib.EMBQ_OPEN_FULL
@@ -93,6 +94,9 @@ def error_text() -> str:
 
 def failure(code: int) -> errors.Error:
     """Build the exception for a code, with the text that C left for it."""
+    if code == PARENTS:
+        hint = "ask for it in the parent; what this process sends has its own outcome"
+        return errors.Closed(error_text(), hint)
     cls = errors.BY_NUMBER.get(code)
     if cls is None:
         return errors.Error(f"unexpected code {code} from the core: {error_text()}")

@@ -34,8 +34,8 @@
         └── UnsupportedFilesystem         on a network, or FUSE
 
 Every class has a `code` (stable, for programs), a `number` (the constant of the C core)
-and a `hint` (what to do); `docs` is its place in the documents. Catch `embq.Error` for
-all of them.
+and a `hint` (what to do, often better known where it is raised); `docs` is its place in
+the documents. Catch `embq.Error` for all of them.
 """
 
 from typing import ClassVar
@@ -75,6 +75,7 @@ class InvalidArgument(Error, ValueError):
 
     code = "invalid_argument"
     number = -10
+    hint = "correct the argument that is named; nothing was done"
 
 
 class NotFound(Error, LookupError):
@@ -150,11 +151,15 @@ class InvalidReceipt(Error, ValueError):
 
 
 class Busy(Error, TimeoutError):
-    """It was not done in time; nothing was stored."""
+    """It was not done in time; nothing was stored.
+
+    Another connection had the write lock all the time, the ring of waiting calls had no
+    room, or what had to be waited for did not come. What was staged stays staged.
+    """
 
     code = "busy"
     number = -20
-    hint = "retry, or raise the timeout"
+    hint = "try again, or allow more time by timeout= or the broker's busy_timeout"
 
 
 class CommitUncertain(Error):
@@ -186,6 +191,10 @@ class LimitReached(Error):
 
     code = "limit_reached"
     number = -24
+    hint = (
+        "use less of what is named: brokers and processes at the file, queues, open "
+        "descriptors, threads; or raise the limit of the process (`ulimit -a`)"
+    )
 
 
 class Corrupt(Error):
@@ -251,7 +260,7 @@ class DatabaseReplaced(Error):
 
 
 class Closed(Error):
-    """The broker is closed."""
+    """The broker is closed; or what is asked for is of the process before a fork."""
 
     code = "closed"
     number = -32
@@ -285,6 +294,7 @@ class NoMemory(Error, MemoryError):
 
     code = "no_memory"
     number = -34
+    hint = "free some memory and try again, with smaller batches or bodies"
 
 
 class RedriveUnderWay(Error):

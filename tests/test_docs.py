@@ -35,15 +35,45 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert not broken
 
 
-@pytest.mark.parametrize("cls", errors.BY_NUMBER.values())
+TREE = errors._tree(errors.Error)  # noqa: SLF001 - what is below it is private
+CONSTANT = re.compile(r"^#define EMBQ_([A-Z_]+) (-\d\d+)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("cls", TREE[1:])
 def test_every_error_is_documented(cls: type[errors.Error]) -> None:
-    """An error has a code and a number of its own, a place in the docs, and a name."""
-    path, _, anchor = cls().docs.partition("#")
-    assert anchor in headings(ROOT / path)
-    assert [c for c in errors.BY_NUMBER.values() if c.code == cls.code] == [cls]
+    """An error has a code, a number and a hint of its own, a section, and a name."""
+    for mark in ("code", "number", "hint"):
+        own = vars(cls).get(mark)
+        assert own, f"{cls.__name__} has no {mark} of its own"
+        assert [c for c in TREE if getattr(c, mark) == own] == [cls]
     assert cls.number < 0
+    assert errors.BY_NUMBER[cls.number] is cls
+    path, _, anchor = cls().docs.partition("#")
+    assert anchor == cls.code
+    text = (ROOT / path).read_text(encoding="utf-8")
+    section = text.partition(f"\n## {anchor}\n")[2].partition("\n## ")[0]
+    assert f"`embq.{cls.__name__}(" in section
+    assert f"What to do: {cls.hint}." in section
+    assert str(cls("it failed")) == f"it failed; {cls.hint}"
+    assert str(cls("it failed", "wait")) == "it failed; wait"
     assert getattr(embq, cls.__name__) is cls
-    assert cls.__name__ in (errors.__doc__ or "")
+    assert f" {cls.__name__} " in (errors.__doc__ or "")
+
+
+def test_the_core_knows_no_other_errors() -> None:
+    """Each code of the C core that reaches a user is the number of the class."""
+    header = (ROOT / "csrc/embq_api.h").read_text(encoding="utf-8")
+    found = {name.lower(): int(number) for name, number in CONSTANT.findall(header)}
+    assert found
+    known = {cls.code: cls.number for cls in TREE}
+    assert {code: known.get(code) for code in found} == found
+
+
+def test_the_docs_have_no_other_errors() -> None:
+    """The reference of errors has a section for each class, and for nothing else."""
+    text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (\w+)$", text, re.MULTILINE)
+    assert sorted(sections) == sorted(cls.code for cls in TREE[1:])
 
 
 def test_architecture_names_every_file() -> None:
