@@ -65,13 +65,39 @@ void checkpoint_stage(struct engine *e) {
     if (keeper_stage(e, OP_CHECKPOINT, 0) < 0) ATOMIC_STORE(&e->completing, 0);
 }
 
+/* Some reader needs the pages of before frames that were there when a checkpoint began.
+ * While it does the WAL cannot start over, and grows by all that is written. That is
+ * told once for each WAL, and by stats(). */
+static void held_note(struct engine *e, uint32_t frames, uint32_t salt) {
+    int64_t size = frame_bytes(e, frames);
+    if (wal_salt(&e->wal) != salt) return; /* another one by now */
+    if (size < space_for_wal(e, WAL_BYTES_MAX) || wal_backfilled(&e->wal) >= frames) {
+        ATOMIC_STORE(&e->held_since_us, 0);
+        return;
+    }
+    if (!e->held_since_us) ATOMIC_STORE(&e->held_since_us, clock_real_us());
+    if (e->held_salt != salt &&
+        notice_leave("%s: a reader keeps the -wal from starting over: it has %lld MiB, "
+                     "and grows by all that is written until the read transaction is "
+                     "ended that some connection has open",
+                     e->path, (long long)(size >> 20)))
+        e->held_salt = salt;
+}
+
+int64_t checkpoint_held_ms(const struct engine *e) {
+    int64_t since_us = ATOMIC_LOAD(&e->held_since_us);
+    int held = since_us && pending_bytes(e) > 0;
+    return held ? (clock_real_us() - since_us) / 1000 + 1 : 0;
+}
+
 void checkpoint_step(struct engine *e) {
-    uint32_t before = wal_backfilled(&e->wal);
+    uint32_t before = wal_backfilled(&e->wal), frames = wal_frames(&e->wal);
+    uint32_t salt = wal_salt(&e->wal);
     pthread_mutex_lock(&e->checkpoint_mutex);
     int holds = sq.exec(e->hold_db, "begin", NULL, NULL, NULL) == SQLITE_OK &&
                 sq.exec(e->hold_db, "select schema_version\nfrom embq_meta", NULL, NULL,
                         NULL) == SQLITE_OK;
-    if (holds && wal_frames(&e->wal) > 0) checkpoint_passive(e);
+    if (holds && frames > 0 && checkpoint_passive(e) >= 0) held_note(e, frames, salt);
     if (!sq.get_autocommit(e->hold_db))
         sq.exec(e->hold_db, "rollback", NULL, NULL, NULL);
     pthread_mutex_unlock(&e->checkpoint_mutex);

@@ -29,6 +29,8 @@
  * ever. */
 int error_set(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *error_text(void);
+/* Leave word for the log, which Python writes: 1, or 0 while one is still untold. */
+int notice_leave(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The code of a failed SQLite call on `db`, its text noted with `what` was being done.
  */
 int error_sqlite(sqlite3 *db, int result, const char *what);

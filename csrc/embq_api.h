@@ -273,3 +273,8 @@ long long embq_unawaited_failures(embq_ref broker);
 /* Text of this thread's last failure: what happened, where. Valid until its next call.
  */
 const char *embq_errmsg(void);
+/* A byte that is not 0 while there is a notice, to be looked at where it lies. */
+const char *embq_notice_waits(void);
+/* Take the notice: what the log should have, without anybody's call having failed.
+ * NULL: none. Valid as the text above. */
+const char *embq_notice(void);

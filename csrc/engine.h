@@ -127,6 +127,8 @@ struct engine {
     int keeper_sleeps, keeper_stops;
     int keeper_busy; /* at a checkpoint or other chores: it will not lead for a while */
     int64_t checkpoint_after_us; /* the last one got nowhere: not before then */
+    int64_t held_since_us;       /* a reader keeps a WAL that is too long; 0: none */
+    uint32_t held_salt;          /* the WAL that this was said of */
     struct wal_header no_delete, no_redrive; /* when it found none to go on with */
     pthread_mutex_t checkpoint_mutex;
 
@@ -231,6 +233,8 @@ void watch_kick(struct engine *e);
 /* Whether the keeper has checkpointing to do now; `idle`: nothing was written just now.
  */
 int checkpoint_due(const struct engine *e, int idle);
+/* For how long a reader has kept a WAL that is too long from starting over; 0: none. */
+int64_t checkpoint_held_ms(const struct engine *e);
 /* One PASSIVE checkpoint beside the writers; then, maybe, OP_CHECKPOINT. */
 void checkpoint_step(struct engine *e);
 /* Whether the WAL is so long that writers must wait for it, though the keeper is at it:

@@ -1,7 +1,9 @@
-/* Errors: one text per thread, and the translation of SQLite's codes into ours. */
+/* Errors: one text per thread, and the translation of SQLite's codes into ours. And
+ * what no caller's error is, but is to be told: a notice, for the log. */
 #include "embq.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -23,6 +25,36 @@ const char *error_text(void) {
 
 const char *embq_errmsg(void) {
     return text;
+}
+
+/* Never held across a fork: by then the keepers have ended, and Python's threads hold
+ * the GIL as well. */
+static pthread_mutex_t notice_mutex = PTHREAD_MUTEX_INITIALIZER;
+static char notice[EMBQ_TEXT_SIZE], notice_waits;
+
+int notice_leave(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    pthread_mutex_lock(&notice_mutex);
+    int taken = !notice_waits;
+    if (taken) vsnprintf(notice, sizeof notice, format, arguments);
+    ATOMIC_STORE(&notice_waits, 1);
+    pthread_mutex_unlock(&notice_mutex);
+    va_end(arguments);
+    return taken;
+}
+
+const char *embq_notice_waits(void) {
+    return &notice_waits;
+}
+
+const char *embq_notice(void) {
+    pthread_mutex_lock(&notice_mutex);
+    int there = notice_waits;
+    if (there) memcpy(text, notice, sizeof text);
+    ATOMIC_STORE(&notice_waits, 0);
+    pthread_mutex_unlock(&notice_mutex);
+    return there ? text : NULL;
 }
 
 /* Which failure of the system it was, where that is known: 0. SQLite forgets to say so

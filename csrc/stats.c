@@ -128,13 +128,14 @@ static void channel_stats(struct reading *r, int64_t channel, const struct count
 
 static void engine_stats(const struct broker *b, struct packer *p) {
     const struct engine *e = b->engine;
-    pack_map(p, 7);
+    pack_map(p, 8);
     pack_named(p, "groups", ATOMIC_LOAD(&e->groups));
     pack_named(p, "operations", ATOMIC_LOAD(&e->operations));
     pack_named(p, "syncs", ATOMIC_LOAD(&e->syncs));
     pack_named(p, "checkpoints", ATOMIC_LOAD(&e->checkpoints));
     pack_named(p, "wal_bytes",
                (int64_t)wal_frames(&e->wal) * (wal_page_size(&e->wal) + 24));
+    pack_named(p, "wal_held_ms", checkpoint_held_ms(e));
     pack_named(p, "unawaited_failures", ATOMIC_LOAD(&b->unawaited));
     pack_text(p, "sqlite_version", 14);
     pack_text(p, sq.libversion(), strlen(sq.libversion()));

@@ -25,8 +25,10 @@ from embq._native import (
     _free,
     _lib,
     _new,
+    _notices,
     _now,
     _run,
+    _tell,
     failure,
     ping,
 )
@@ -137,6 +139,8 @@ def consumer_open(broker: int, channel: int, prefetch: int, flags: int) -> int:
 
 def consumer_next(consumer: int, wait: int) -> list[Message[Any]]:
     """Wait for the next batch. What is not taken from it, the consumer gives back."""
+    if _notices[0]:
+        _tell()
     out = _new(_BYTES)
     try:
         # Asked for ahead, it is mostly there: then the GIL need not be given up.

@@ -92,6 +92,19 @@ def error_text() -> str:
     return bytes(_ffi.string(text)).decode(errors="replace") if text else ""
 
 
+# Looked at before each call that may wait, so it must cost next to nothing.
+_notices = memoryview(_ffi.buffer(_now.embq_notice_waits(), 1)).cast("B")
+
+
+def _tell() -> None:
+    """Log what the core has found by itself, in no call of anybody's."""
+    import logging  # noqa: PLC0415 - it is the largest part of `import embq`
+
+    if text := _now.embq_notice():
+        said = bytes(_ffi.string(text)).decode(errors="replace")
+        logging.getLogger("embq").warning("%s", said)
+
+
 def failure(code: int) -> errors.Error:
     """Build the exception for a code, with the text that C left for it."""
     if code == PARENTS:
@@ -105,6 +118,8 @@ def failure(code: int) -> errors.Error:
 
 def _call(call: Callable[..., int], *args: Any) -> int:
     """Make one call that may wait, run signal handlers, and return its code."""
+    if _notices[0]:
+        _tell()
     try:
         code = call(*args)
         while code == INTERRUPTED:
@@ -297,6 +312,8 @@ def _decode_looked(packed: bytes, kind: Any) -> Any:
 
 def send(broker: int, channel: int, body: bytes, fields: bytes, timeout: int) -> int:
     """Store one message; return its row."""
+    if _notices[0]:
+        _tell()
     try:
         row: int = _send(broker, channel, body, len(body), fields, len(fields), timeout)
         while row == INTERRUPTED:
@@ -329,6 +346,8 @@ def claim(
     A signal handler that raises, even after C has returned, gives back what was
     claimed.
     """
+    if _notices[0]:
+        _tell()
     out = _new(_BYTES)
     messages: list[Message[Any]] = []
     try:

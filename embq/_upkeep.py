@@ -53,7 +53,8 @@ class Upkeep:
 
         Returns:
             "groups" (commits), "operations", "syncs", "checkpoints", "wal_bytes",
-            "unawaited_failures" and "sqlite_version".
+            "wal_held_ms" (for how long a reader has kept a WAL that is too long from
+            starting over; 0: none does), "unawaited_failures" and "sqlite_version".
         """
         return _native.stats(self._file.open().ref, 0)
 

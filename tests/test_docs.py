@@ -35,7 +35,7 @@ def test_links_lead_somewhere(path: Path) -> None:
     assert not broken
 
 
-TREE = errors._tree(errors.Error)  # noqa: SLF001 - what is below it is private
+TREE = errors._tree(errors.Error)
 CONSTANT = re.compile(r"^#define EMBQ_([A-Z_]+) (-\d\d+)$", re.MULTILINE)
 
 

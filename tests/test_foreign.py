@@ -5,13 +5,21 @@ import resource
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 
 import embq
+from embq import _native
 
 HELD_S = 3.0
+MIB = 1 << 20
+BOUND_MIB = 64  # beyond that a WAL is too long
+TICK_S = 0.25  # the keeper's
+SOON_S = 20.0
 
 
 def test_a_foreign_writer_that_holds_the_lock(path: Path) -> None:
@@ -37,25 +45,89 @@ def test_a_foreign_writer_that_holds_the_lock(path: Path) -> None:
         db.close()
 
 
-def test_a_reader_that_never_ends(path: Path) -> None:
-    """CASE 27: a foreign reader may keep the WAL long; sends and acks go on."""
+def read(path: Path) -> sqlite3.Connection:
+    """Begin to read, and do not end."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("begin")
+    db.execute("select count(*) from embq_messages").fetchone()
+    return db
+
+
+def write(path: Path, mebibytes: int) -> None:
+    """Write so many MiB into the WAL, beside embq."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("pragma wal_autocheckpoint = 0")
+        db.execute("create table if not exists notes(body blob)")
+        db.execute("insert into notes values (zeroblob(?))", (mebibytes * MIB,))
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """List what the log has about readers."""
+    said = [record.getMessage() for record in caplog.records]
+    return [text for text in said if "a reader keeps the -wal" in text]
+
+
+def test_a_reader_that_never_ends(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """CASE 27: the WAL grows, stats() and the log have it, once; sends and acks go on.
+
+    When the reader ends the WAL starts over. What is held anew is told anew.
+    """
     with embq.open(path, durability="normal") as broker:
         queue = broker.queue("q", codec="raw")
-        db = sqlite3.connect(path, isolation_level=None)
-        db.execute("begin")
-        db.execute("select count(*) from embq_messages").fetchone()
-        for _ in range(20):
-            queue.send_many([bytes(1000)] * 1000)
-            queue.receive_many(1000, auto_ack=True)
-        grown = broker.stats()["wal_bytes"]
-        assert grown > 20_000_000, "the reader did not hold the WAL"
-        db.execute("rollback")
-        db.close()
-        end = time.monotonic() + 20
-        while broker.stats()["wal_bytes"] >= grown and time.monotonic() < end:
-            queue.send(b"")
-            time.sleep(0.05)
-        assert broker.stats()["wal_bytes"] < grown
+
+        def works() -> bool:
+            queue.send(b"x")
+            assert queue.receive(auto_ack=True)
+            now = broker.stats()
+            return now["wal_held_ms"] == 0 and now["wal_bytes"] < 8 * MIB
+
+        for told in (1, 2):
+            reader = read(path)
+            write(path, BOUND_MIB // 2)
+            time.sleep(2 * TICK_S)
+            works()
+            before = broker.stats()
+            assert before["wal_held_ms"] == 0, "within its bound"
+            assert len(warnings_of(caplog)) == told - 1
+            write(path, BOUND_MIB // 2 + 1)
+            wait_until(lambda: broker.stats()["wal_held_ms"] > 0, "untold", SOON_S)
+            before = broker.stats()
+            assert before["wal_bytes"] > BOUND_MIB * MIB
+            time.sleep(2 * TICK_S)
+            works()
+            now = broker.stats()
+            assert now["wal_bytes"] > before["wal_bytes"]
+            assert now["wal_held_ms"] >= before["wal_held_ms"] + 1000 * TICK_S
+            assert len(warnings_of(caplog)) == told
+            assert str(path) in warnings_of(caplog)[-1]
+            reader.execute("rollback")
+            reader.close()
+            wait_until(works, "the WAL does not start over", SOON_S)
+
+
+@pytest.mark.parametrize("verb", ["send", "receive", "messages", "flush"])
+def test_any_verb_tells_of_a_reader(
+    path: Path, caplog: pytest.LogCaptureFixture, verb: str
+) -> None:
+    """CASE 27: what the keeper has noticed is logged by whatever is called next."""
+    with embq.open(path, durability="normal") as broker:
+        queue = broker.queue("q")
+        loop = queue.messages(wait=0.1)
+        queue.send(0)
+        next(loop).ack()
+        calls: dict[str, Callable[[], object]] = {
+            "send": lambda: queue.send(1),
+            "receive": queue.receive,
+            "messages": lambda: list(loop),
+            "flush": broker.flush,
+        }
+        reader = read(path)
+        write(path, BOUND_MIB + 1)
+        wait_until(lambda: bool(_native._notices[0]), "unnoticed", SOON_S)
+        assert not warnings_of(caplog)
+        calls[verb]()
+        assert len(warnings_of(caplog)) == 1
+        reader.close()
 
 
 def test_a_schema_of_a_later_version(path: Path) -> None:
