@@ -1,4 +1,4 @@
-"""What costs.py counts: costs_work.py ROLE PATH DURABILITY COUNT.
+"""What costs.py and guards.py count: costs_work.py ROLE PATH DURABILITY COUNT.
 
 The roles of `plain` are done by the queue that one writes by hand with sqlite3.
 """
@@ -19,6 +19,11 @@ MANY = 1000
 def send(queue, count):
     for _ in range(count):
         queue.send(BODY)
+
+
+def send_bounded(queue, count):
+    queue.configure(max_messages=10**9, max_bytes=10**12, overflow="reject")
+    send(queue, count)
 
 
 def send_many(queue, count):
@@ -46,6 +51,7 @@ def plain_receive(queue, count):
 ROLES = {
     "fill": send_many,
     "send": send,
+    "send_bounded": send_bounded,
     "send_many": send_many,
     "receive": receive,
     "loop": loop,

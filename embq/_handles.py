@@ -6,7 +6,7 @@ The calls themselves are made as `_native` makes them.
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -55,6 +55,13 @@ class Handle(msgspec.Struct, gc=False, eq=False):
 
     def __del__(self) -> None:
         _free_broker(self.ref)
+
+    def __reduce__(self) -> NoReturn:
+        # A second one would free it a second time, or in a process that has none.
+        msg = "a handle of the core cannot be pickled or copied"
+        raise TypeError(msg)
+
+    __copy__ = __reduce__
 
 
 def open_broker(

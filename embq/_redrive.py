@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -26,6 +26,13 @@ class Redrive:
         self._channel = channel
         self._token = token
         self._seen = (0, 0, False)
+
+    def __reduce__(self) -> NoReturn:
+        msg = (
+            "a redrive cannot be pickled: open the file over there, and call redrive() "
+            "with the same arguments, which returns the one under way"
+        )
+        raise TypeError(msg)
 
     def __repr__(self) -> str:
         moved, skipped, done = self._look()

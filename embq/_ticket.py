@@ -110,7 +110,7 @@ class Ticket:
         _handles.ticket_free(self._ticket)
 
     def __reduce__(self) -> NoReturn:
-        msg = "a ticket cannot be pickled: it is of this process"
+        msg = "a ticket cannot be pickled: pass on ticket.result(), or its id"
         raise TypeError(msg)
 
     def __repr__(self) -> str:

@@ -1,6 +1,5 @@
 """Foreign connections beside embq: locks held long, schemas of later versions."""
 
-import pickle
 import resource
 import sqlite3
 import threading
@@ -141,19 +140,6 @@ def test_a_schema_of_a_later_version(path: Path) -> None:
     with pytest.raises(embq.SchemaTooNew, match="999"):
         embq.open(path)
     assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [("broker", "use embq.open"), ("queue", "by path and name"), ("ticket", "process")],
-)
-def test_handles_cannot_be_pickled(path: Path, what: str, said: str) -> None:
-    """CASE 37: pickling a handle is a `TypeError` that says what to do instead."""
-    with embq.open(path) as broker:
-        queue = broker.queue("q")
-        handles = {"broker": broker, "queue": queue, "ticket": queue.send_nowait(1)}
-        with pytest.raises(TypeError, match=said):
-            pickle.dumps(handles[what])
 
 
 def test_no_descriptors_left(path: Path) -> None:

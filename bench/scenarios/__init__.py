@@ -3,6 +3,7 @@
 from scenarios import (
     backlog,
     beside,
+    guards,
     latency,
     many,
     placing,
@@ -34,4 +35,5 @@ SCENARIOS = {
     "expiry": placing.expiry,
     "keys": placing.keys,
     "queues": many.queues,
+    "guards": guards.guards,
 }

@@ -7,6 +7,8 @@ child.py work PATH                begins at a line on stdin; how many, and when 
 child.py drain PATH               messages() with ack_nowait until nothing is left
 child.py turn PATH                send, receive, ack now and then, until a line on stdin
 child.py first PATH               how many seconds until a first message was sent
+child.py pieces PATH BOUNDS       sends for so many seconds as a line on stdin says; how
+                                  long each took; again. BOUNDS 1: the queue has bounds
 child.py many PATH COUNT          KiB of memory of each of COUNT new queues in use
 """
 
@@ -24,6 +26,8 @@ import embq
 BODY = bytes(range(100))
 BEGUN = time.perf_counter()
 PAUSE_S = 0.0005
+#: What never is reached.
+BOUNDS = {"max_messages": 10**9, "max_bytes": 10**12, "overflow": "reject"}
 
 
 def ready():
@@ -101,6 +105,19 @@ def first(queue):
     print(took, flush=True)
 
 
+def pieces(queue, bounds):
+    if int(bounds):
+        queue.configure(**BOUNDS)
+    ready()
+    for line in sys.stdin:
+        count, begun = 0, time.perf_counter()
+        end = begun + float(line)
+        while (now := time.perf_counter()) < end:
+            queue.send(BODY)
+            count += 1
+        print((now - begun) / count, flush=True)
+
+
 def many(_, count):
     with embq.open(sys.argv[2], durability="normal") as broker:
         before = resident_kib()
@@ -128,10 +145,11 @@ ROLES = {
     "turn": turn,
     "first": first,
     "many": many,
+    "pieces": pieces,
 }
 
 
-NORMAL = ("receive", "pipe", "work", "turn", "first", "many")
+NORMAL = ("receive", "pipe", "work", "turn", "first", "many", "pieces")
 
 
 def main():

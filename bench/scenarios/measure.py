@@ -182,10 +182,11 @@ def fill(queue, count):
         queue.send_many(batch)
 
 
-def output(*command):
-    """Run a program; return what it printed."""
+def output(*command, env=None):
+    """Run a program, in another environment if one is given; return what it printed."""
     words = [os.fspath(w) if isinstance(w, Path) else str(w) for w in command]
-    return subprocess.run(words, check=True, text=True, stdout=subprocess.PIPE).stdout
+    done = subprocess.run(words, check=True, text=True, stdout=subprocess.PIPE, env=env)
+    return done.stdout
 
 
 def start_child(role, *arguments):

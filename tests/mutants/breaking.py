@@ -8,6 +8,7 @@ from __future__ import annotations
 from mutant import mutant
 
 SYNC, ENGINE, CHECKPOINT = "csrc/sync.c", "csrc/engine.c", "csrc/checkpoint.c"
+READER = "test_foreign.py::test_"
 IMAGES, FAULTS = "test_crash_images.py::test_power_is_cut", "test_faults.py"
 
 MUTANTS = [
@@ -114,5 +115,57 @@ MUTANTS = [
             "        return storage_corrupt(k->e);\n    return 0;\n",
             "        return 0;\n    return 0;\n",
         ),
+    ),
+    mutant(
+        "Nobody is told of a reader that never ends",
+        "CASE 27",
+        f"{READER}a_reader_that_never_ends",
+        (
+            CHECKPOINT,
+            " && checkpoint_passive(e) >= 0) held_note(e, frames, salt);",
+            ") checkpoint_passive(e);",
+        ),
+    ),
+    mutant(
+        "A reader that never ends is told of at each checkpoint",
+        "CASE 27",
+        f"{READER}a_reader_that_never_ends",
+        (CHECKPOINT, "if (e->held_salt != salt &&\n", "if (salt != 0 &&\n"),
+    ),
+    mutant(
+        "A reader is told of for ever",
+        "CASE 27",
+        f"{READER}a_reader_that_never_ends",
+        (
+            CHECKPOINT,
+            "        ATOMIC_STORE(&e->held_since_us, 0);\n        return;\n",
+            "        return;\n",
+        ),
+        (CHECKPOINT, "since_us && pending_bytes(e) > 0;", "since_us > 0;"),
+    ),
+    mutant(
+        "A send does not look for what the log is to have",
+        "CASE 27",
+        f"{READER}any_verb_tells_of_a_reader[send]",
+        (
+            "embq/_native.py",
+            """\
+    \"\"\"Store one message; return its row.\"\"\"
+    if _notices[0]:
+        _tell()
+""",
+            """\
+    \"\"\"Store one message; return its row.\"\"\"
+""",
+        ),
+    ),
+    mutant(
+        "A handle of the core can be copied, and is then freed twice",
+        "CASE 37",
+        "test_exiting.py::test_handles_cannot_be_pickled[handle]",
+        ("embq/_handles.py", "    def __reduce__(self)", "    def reduce(self)"),
+        ("embq/_handles.py", "    __copy__ = __reduce__\n", ""),
+        # Or the copy takes the test with it.
+        ("embq/_handles.py", "        _free_broker(self.ref)\n", "        pass\n"),
     ),
 ]

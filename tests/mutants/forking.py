@@ -141,4 +141,14 @@ MUTANTS = [
         hangs=True,
         tries=3,
     ),
+    mutant(
+        "A ticket of before a fork says that the file is to be opened",
+        "CASE 30",
+        "test_forking.py::test_a_ticket_after_a_fork",
+        (
+            "embq/_native.py",
+            "        return errors.Closed(error_text(), hint)\n",
+            "        return errors.Closed(error_text())\n",
+        ),
+    ),
 ]

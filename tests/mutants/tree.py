@@ -20,7 +20,7 @@ PARTS = ("csrc", "embq", "tests", "pyproject.toml", "setup.py", "README.md")
 PARTS += ("ARCHITECTURE.md", "CONTRIBUTING.md")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so", ".*")
 FLAGS = [
-    "-std=c11", "-O1", "-fPIC", "-fvisibility=hidden", "-DPy_LIMITED_API=0x030b0000",
+    "-std=c11", "-fPIC", "-fvisibility=hidden", "-DPy_LIMITED_API=0x030b0000",
 ]  # fmt: skip
 LIBRARIES = ["-ldl", "-lm", "-lpthread"]
 CORE = Path("embq", "_core.abi3.so")
@@ -28,9 +28,15 @@ COMPILER = os.environ.get("CC", "cc")
 
 
 class Tree:
-    """One copy, with the objects that its core is linked from."""
+    """One copy, with the objects that its core is linked from.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Where.
+        optimize: The compiler's option: quickly made, or as in the product.
+    """
+
+    def __init__(self, folder: Path, optimize: str = "-O1") -> None:
+        self.optimize = optimize
         self.root = folder / "tree"
         self.objects = folder / "objects"
 
@@ -60,11 +66,20 @@ class Tree:
     def _compile(self, source: Path) -> None:
         include = ["-I", str(self.root / "csrc"), "-I", sysconfig.get_path("include")]
         target = self.objects / f"{source.stem}.o"
-        run(COMPILER, *FLAGS, *include, "-c", str(source), "-o", str(target))
+        run(
+            COMPILER,
+            *FLAGS,
+            self.optimize,
+            *include,
+            "-c",
+            str(source),
+            "-o",
+            str(target),
+        )
 
     def copy_to(self, folder: Path) -> Tree:
         """Make a second one like it."""
-        other = Tree(folder)
+        other = Tree(folder, self.optimize)
         shutil.copytree(self.root, other.root)
         shutil.copytree(self.objects, other.objects)
         return other
