@@ -172,7 +172,7 @@ WAYS: dict[str, list[Callable[[Any], Any]]] = {
 WITHOUT = {
     "Error", "ConfigMismatch", "Full", "CommitUncertain", "StorageReadOnly",
     "StorageIOError", "LimitReached", "SchemaTooNew", "UnsupportedSQLite",
-    "UnsupportedFilesystem", "NoMemory", "RedriveUnderWay",
+    "UnsupportedFilesystem", "NoMemory", "RedriveUnderWay", "Forked",
 }  # fmt: skip
 
 
