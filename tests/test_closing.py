@@ -43,38 +43,119 @@ class Caller(threading.Thread):
 def test_use_after_close(path: Path) -> None:
     """CASE 32: every verb after `close` is `Closed`; closing twice is nothing."""
     broker = embq.open(path)
-    queue = broker.queue("q")
+    queue = broker.queue("q", dead_letter="q.dead")
     queue.send_many(["a", "b"])
     message = queue.receive()
     assert message is not None
+    message.id  # noqa: B018 - it needs nobody
+    redrive = broker.queue("q.dead").redrive()
     loop = queue.messages(wait=0)
     broker.close()
     broker.close()
-    for call in (
-        lambda: queue.send("x"),
-        lambda: queue.send_many(["x"]),
-        lambda: queue.send_nowait("x"),
-        queue.receive,
-        lambda: queue.receive(wait=None),
-        lambda: queue.receive_many(2),
-        lambda: next(loop),
-        lambda: next(queue.messages(wait=0)),
-        queue.depth,
-        queue.stats,
-        message.ack,
-        message.ack_nowait,
-        message.nack,
-        lambda: message.reject("no"),
-        lambda: message.extend(1),
-        lambda: queue.ack_many([message]),
-        lambda: broker.queue("q"),
-        lambda: broker.send("q", "x"),
-        broker.flush,
-        broker.ping,
-        broker.stats,
-    ):
-        with pytest.raises(errors.Closed):
+    calls: dict[str, Callable[[], Any]] = {
+        "send": lambda: queue.send("x"),
+        "send_many": lambda: queue.send_many(["x"]),
+        "send_nowait": lambda: queue.send_nowait("x"),
+        "receive": queue.receive,
+        "receive for ever": lambda: queue.receive(wait=None),
+        "receive_many": lambda: queue.receive_many(2),
+        "messages": lambda: next(queue.messages(wait=0)),
+        "an open loop": lambda: next(loop),
+        "depth": queue.depth,
+        "stats": queue.stats,
+        "peek": queue.peek,
+        "browse": lambda: next(queue.browse()),
+        "get": lambda: queue.get(message.id),
+        "explain": lambda: queue.explain(message.id),
+        "cancel": lambda: queue.cancel(message.id),
+        "configure": lambda: queue.configure(delay=1),
+        "pause": queue.pause,
+        "resume": queue.resume,
+        "purge": queue.purge,
+        "redrive": queue.redrive,
+        "ack_many": lambda: queue.ack_many([message]),
+        "message.ack": message.ack,
+        "message.ack_nowait": message.ack_nowait,
+        "message.nack": message.nack,
+        "message.reject": lambda: message.reject("no"),
+        "message.extend": lambda: message.extend(1),
+        "redrive.moved": lambda: redrive.moved,
+        "redrive.wait": redrive.wait,
+        "redrive.cancel": redrive.cancel,
+        "broker.queue": lambda: broker.queue("q"),
+        "broker.queues": broker.queues,
+        "broker.send": lambda: broker.send("q", "x"),
+        "broker.delete": lambda: broker.delete("q"),
+        "broker.flush": broker.flush,
+        "broker.ping": broker.ping,
+        "broker.stats": broker.stats,
+        "broker.check": broker.check,
+        "broker.repair": broker.repair,
+        "broker.backup": lambda: broker.backup(path.with_name("copy.db")),
+    }
+    verbs = {f"broker.{name}" for name in verbs_of(broker)} - {"broker.close"}
+    assert not (verbs | verbs_of(queue)) - set(calls)
+    survived = []
+    for name, call in calls.items():
+        try:
             call()
+        except errors.Closed:
+            continue
+        survived.append(name)
+    assert not survived
+
+
+def verbs_of(handle: object) -> set[str]:
+    """List its public methods."""
+    names = [name for name in dir(type(handle)) if not name.startswith("_")]
+    return {name for name in names if callable(getattr(type(handle), name))}
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_handler_that_closes(path: Path, within: bool) -> None:  # noqa: FBT001
+    """CASE 38: the loop ends with `Closed`, nothing hangs, and its messages come."""
+    broker = embq.open(path)
+    queue = broker.queue("q")
+    queue.send_many([1, 2, 3])
+
+    def work() -> None:
+        for message in queue.messages(wait=5):
+            if within:
+                with message:
+                    broker.close()
+            else:
+                broker.close()
+                message.ack_nowait()
+
+    caller = Caller(work)
+    caller.join(10)
+    assert not caller.is_alive(), "it hangs"
+    assert isinstance(caller.error, errors.Closed), caller.error
+    with embq.open(path) as again:
+        seen = [again.queue("q").receive(wait=5, auto_ack=True) for _ in range(3)]
+    assert sorted(message.data for message in seen if message) == [1, 2, 3]
+
+
+def test_a_callback_that_calls_in(path: Path) -> None:
+    """CASE 38: a callback of a ticket may use every verb, and close the broker."""
+    broker = embq.open(path)
+    queue = broker.queue("q")
+    seen: list[Any] = []
+    done = threading.Event()
+
+    def callback(ticket: embq.Ticket) -> None:
+        seen.append(queue.send(ticket.result().id).id)
+        seen.append(queue.send_nowait("again").result(5).id)
+        seen.extend(message.id for message in queue.receive_many(9, auto_ack=True))
+        broker.flush(5)
+        broker.close()
+        done.set()
+
+    ticket = queue.send_nowait("first")
+    ticket.add_done_callback(callback)
+    assert done.wait(10), "it hangs"
+    sent, again, *received = seen
+    assert received == [ticket.result().id, sent, again]
 
 
 @pytest.mark.parametrize("kind", ["receive", "receive_many", "messages"])

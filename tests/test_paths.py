@@ -4,7 +4,11 @@ Nothing is read-only for root, so the test of that becomes somebody else.
 """
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -137,3 +141,41 @@ def test_read_only_is_said_when_opened(
     before = path.read_bytes() if path.exists() else None
     assert children.run(AS_NOBODY, path, tmp_path / "ours.db").strip() == "refused"
     assert (path.read_bytes() if path.exists() else None) == before
+
+
+ON_A_MOUNT = """
+    import os, sys, embq
+    place = sys.argv[1]
+    for name in ("there.db", "not there.db"):
+        try:
+            embq.open(os.path.join(place, name))
+        except embq.StorageReadOnly as error:
+            assert place in str(error), error
+            print("refused")
+"""
+# As root a mount namespace is enough; others need a user namespace, where they are.
+MOUNTS = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift'
+
+
+def test_a_read_only_mount_is_said_when_opened(tmp_path: Path) -> None:
+    """CASE 7: even root, on a mount that cannot be written, whether the file is there.
+
+    Nothing of it changes.
+    """
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([*MOUNTS, "true"], check=False).returncode:
+        pytest.skip(
+            "NO MOUNTS: no mount namespace here, so a part of CASE 7 is untested"
+        )
+    path = tmp_path / "there.db"
+    with embq.open(path) as broker:
+        broker.queue("q").send(1)
+    before = path.read_bytes()
+    code = textwrap.dedent(ON_A_MOUNT)
+    script = f'{READ_ONLY} && exec "$@"'
+    words = ["sh", "-c", script, "sh", tmp_path, sys.executable, "-c", code, tmp_path]
+    done = subprocess.run([*MOUNTS, *words], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["refused"] * 2, done.stderr
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["there.db"]

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,24 @@ def test_a_file_that_was_replaced(path: Path, durability: str, replace: object) 
     broker.close()
     if replace is restore:
         assert path.read_bytes() == other, "written into the other file"
+
+
+@pytest.mark.parametrize("replace", [remove, remove_all, remove_wal, move, restore])
+def test_what_was_staged_before(path: Path, replace: Callable[[Path], None]) -> None:
+    """CASE 12: what waited for the write lock meanwhile is not confirmed either."""
+    broker = embq.open(path, busy_timeout=30)
+    queue = broker.queue("q")
+    queue.send(1)
+    held = queue.receive()
+    with closing(sqlite3.connect(path, isolation_level=None)) as foreign:
+        foreign.execute("begin immediate")
+        tickets = [queue.send_nowait(number) for number in range(3)]
+        held.ack_nowait()
+        replace(path)
+        foreign.execute("rollback")
+    for call in (*(ticket.result for ticket in tickets), broker.flush, broker.close):
+        with pytest.raises(embq.DatabaseReplaced):
+            call()
 
 
 def test_a_new_file_at_the_same_place_is_used_after_reopening(path: Path) -> None:
