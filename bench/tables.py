@@ -10,10 +10,20 @@ from pathlib import Path
 import history
 from field_tables import field_table, number
 
-__all__ = ["RESULTS", "field_table", "full_table", "heading", "history_table", "row"]
+__all__ = [
+    "RESULTS",
+    "field_table",
+    "full_table",
+    "guards_table",
+    "heading",
+    "history_table",
+    "row",
+]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 HEADER = ["scenario", "embq", "limit", "ratio", "target", "ok?"]
+
+GUARDS = "guards"  # a scenario with a table of its own
 
 #: What the README shows, by the figures' keys; the docs show all.
 README = [
@@ -49,10 +59,34 @@ def speed_table() -> str:
 
 
 def full_table() -> str:
-    """Write all figures, and below them what they were taken on."""
+    """Write all figures but the guards', and below them what they were taken on."""
     results = _results()
+    results.pop(GUARDS, None)
     rows = [row(f) for result in results.values() for f in result["figures"]]
     return "\n".join([*heading(), *rows, "", _conditions(results)])
+
+
+def guards_table() -> str:
+    """Write what a send costs with each guard and without it, in two measures."""
+    result = _results()[GUARDS]
+    pairs = {}
+    for figure in result["figures"]:
+        name, _, kind = figure["key"].rpartition("-")
+        pairs.setdefault(name, {})[kind] = figure
+    lines = [
+        "| send, normal | instructions | without | ratio | time, µs | without | ratio "
+        "| ≤ 1.05? |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for pair in pairs.values():
+        kinds = [pair["instructions"], pair["time"]]
+        cells = [kinds[0]["what"].partition(": ")[2]]
+        for figure in kinds:
+            cells += [number(figure["value"]), number(figure["limit"])]
+            cells.append(f"{figure['ratio']:.3f}")
+        cells.append("yes" if all(figure["ok"] for figure in kinds) else "NO")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", _conditions({GUARDS: result})])
 
 
 def history_table(last: int = 20) -> str:
