@@ -112,7 +112,8 @@ a byte that flips inside a body is not noticed: bodies have no checksum
 54 | 7 | 1,000,000 leases end at once: no writer stalls over 50 ms (`make bench`)
 55 | 5 | A handler that always fails: dead letters after `max_receives`, with the error
 56 | 5 | A handler that kills its process: the dead-letter queue holds it and only it
-57 | | A queue nobody reads, a reader that died: bounds and policies hold
+57 | | A queue nobody reads, a reader that died: bounds and policies hold | \
+subscriptions, which come with topics
 58 | 7 | 64 threads in 8 processes at full durability: fair, no `Busy`
 59 | | A long soak (`make soak`): file, WAL, descriptors, memory flat
 60 | 8 | `secure_delete=True`: no trace; no payload in logs, errors

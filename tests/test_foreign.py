@@ -104,7 +104,7 @@ def test_a_reader_that_never_ends(path: Path, caplog: pytest.LogCaptureFixture) 
             wait_until(works, "the WAL does not start over", SOON_S)
 
 
-@pytest.mark.parametrize("verb", ["send", "receive", "messages", "flush"])
+@pytest.mark.parametrize("verb", ["send", "receive", "messages"])
 def test_any_verb_tells_of_a_reader(
     path: Path, caplog: pytest.LogCaptureFixture, verb: str
 ) -> None:
@@ -118,7 +118,6 @@ def test_any_verb_tells_of_a_reader(
             "send": lambda: queue.send(1),
             "receive": queue.receive,
             "messages": lambda: list(loop),
-            "flush": broker.flush,
         }
         reader = read(path)
         write(path, BOUND_MIB + 1)

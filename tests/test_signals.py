@@ -28,6 +28,7 @@ CALLS = """
     queue, full = broker.queue("q"), broker.queue("full")
     bounded = broker.queue("bounded", max_messages=1)
     held = full.receive()
+    first = next((message.id for message in bounded.browse()), None)
     calls = {
         "receive": lambda: queue.receive(wait=None),
         "receive long": lambda: queue.receive(wait=3000),
@@ -45,6 +46,12 @@ CALLS = """
         "extend": lambda: held.extend(100),
         "claim": lambda: queue.receive(),
         "declare": lambda: broker.queue("other"),
+        "configure": lambda: bounded.configure(max_messages=9),
+        "pause": lambda: bounded.pause(),
+        "purge": lambda: bounded.purge(),
+        "cancel": lambda: bounded.cancel(first),
+        "redrive": lambda: bounded.redrive(to="full"),
+        "delete": lambda: broker.delete("bounded"),
     }
     for name in sys.stdin:
         name = name.strip()
@@ -62,6 +69,7 @@ CALLS = """
 WAITING = ("receive", "receive long", "receive_many", "messages", "messages auto")
 LOCKED = (
     "send", "send_many", "ack", "extend", "claim", "ping", "declare", "ticket", "flush",
+    "configure", "pause", "purge", "cancel", "redrive", "delete",
 )  # fmt: skip
 each_signal = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -128,6 +136,8 @@ def test_waiting_for_the_write_lock(
     with embq.open(path, durability="normal") as broker:
         queue, full = broker.queue("q"), broker.queue("full")
         full.send("x")
+        bounded = broker.queue("bounded", max_messages=1)
+        bounded.send("first")
         child = children.start(CALLS, path)
         # Once it has answered, the child is up and holds its message.
         interrupt(children, child, "receive long", number)
@@ -143,6 +153,11 @@ def test_waiting_for_the_write_lock(
         assert taken == ["staged"]
         assert full.depth() == 0
         assert full.stats()["acked"] == 1
+        with pytest.raises(embq.QueueFull):
+            bounded.send("second", timeout=0.1)
+        message = bounded.receive()
+        assert message is not None, "paused, purged or moved"
+        assert message.data == "first"
 
 
 def test_a_handler_that_does_not_raise(path: Path, children: Children) -> None:
