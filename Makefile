@@ -29,11 +29,11 @@ DOCS := $(wildcard *.md docs/*.md docs/*/*.md)
 C_LINT := -std=c11 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
 	-Wstrict-prototypes -Werror
 
-.PHONY: help setup run test soak crash fuzz mutants coverage lint format types bench \
+.PHONY: help setup run test test-all soak crash fuzz mutants coverage lint format types bench \
 	profile sanitize docs build clean
 
 help:  ## List what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: $(CORE_READY)  ## Create .venv, install everything, build the C core
 
@@ -57,6 +57,9 @@ run: $(CORE_READY)  ## Run the main job; FILE=events.jsonl: on these events
 
 test: $(CORE_READY)  ## Run the tests; ARGS="-k name" chooses
 	$(BIN)/python -m pytest $(ARGS)
+
+test-all: build  ## Wheel and tests on each Python; PYTHONS="PATH ..." ONLY="3.12" ARGS
+	PYTHONS="$(PYTHONS)" $(BIN)/python tests/pythons/each.py --only "$(ONLY)" $(ARGS)
 
 soak: $(CORE_READY)  ## Chaos for an hour; SECONDS=600 for less
 	PYTHONPATH=tests $(BIN)/python -m rig.chaos_soak $(or $(SECONDS),3600) $(SEED)
@@ -113,6 +116,6 @@ build: $(VENV_READY)  ## Build sdist and wheel, and check the wheel's abi3 promi
 	$(BIN)/abi3audit --strict dist/*.whl
 
 clean:  ## Remove everything that was made
-	rm -rf .venv .venv-bench build dist *.egg-info embq/*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist *.egg-info embq/*.so .pytest_cache .mypy_cache .ruff_cache
 	rm -rf .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
