@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -16,6 +17,8 @@ DEPENDS = [*map(str, sorted(CSRC.glob("*.h"))), str(CSRC / "ffi_build.py"), "set
 # The limited API of the oldest supported Python: one wheel serves all later ones.
 ABI = "cp311"
 ABI_HEX = "0x030b0000"
+# The headers of a free-threaded build refuse it.
+LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 FLAGS = [
     "-std=c11",
@@ -55,12 +58,12 @@ setup(
             sources=SOURCES,
             depends=DEPENDS,
             include_dirs=[str(CSRC)],
-            define_macros=[("Py_LIMITED_API", ABI_HEX)],
+            define_macros=[("Py_LIMITED_API", ABI_HEX)] if LIMITED else [],
             extra_compile_args=[*FLAGS, *QUIET],
             libraries=LIBRARIES,
-            py_limited_api=True,
+            py_limited_api=LIMITED,
         )
     ],
     cmdclass={"build_ext": BuildCore},
-    options={"bdist_wheel": {"py_limited_api": ABI}},
+    options={"bdist_wheel": {"py_limited_api": ABI}} if LIMITED else {},
 )

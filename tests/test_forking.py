@@ -323,3 +323,32 @@ def test_grandchildren(children: Children, path: Path) -> None:
     print("each its own")
     """
     assert run(children, code, path) == ["each its own"]
+
+
+def test_none_of_its_threads_is_there_in_a_fork(children: Children, path: Path) -> None:
+    """CASE 30: Python's warning of forks beside threads can be right about others only.
+
+    embq's thread has ended when handlers older than embq's run, just before the fork.
+    """
+    code = """
+    import os, sys, time
+    count = lambda: len(os.listdir("/proc/self/task"))
+
+    def look():
+        end = time.monotonic() + 5
+        while count() > 1 and time.monotonic() < end:
+            time.sleep(0.001)  # a thread that was joined is listed a moment longer
+        counts.append(count())
+
+    counts = []
+    os.register_at_fork(before=look)
+    import embq
+    with embq.open(sys.argv[1]) as broker:
+        broker.queue("q").send_nowait("staged")
+        counts.append(count())
+        if os.fork() == 0:
+            os._exit(0)
+        os.wait()
+        print(counts)
+    """
+    assert children.run(code, path, timeout=DEADLOCK_S) == "[2, 1]\n"
