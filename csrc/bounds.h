@@ -12,7 +12,11 @@
 #define EMBQ_LANE_DEFERRED 14
 #define EMBQ_PRIORITY_DEFAULT 4
 #define EMBQ_PRIORITY_MAX 9
-#define MESSAGE_PRIORITY 15 /* the bits of a message's flags */
+/* A message's flags: these bits of its priority; that there is a checksum of its body,
+ * and that, 32 bits from there on. */
+#define MESSAGE_PRIORITY 15
+#define MESSAGE_CHECKED 16
+#define MESSAGE_CHECKSUM_BIT 8
 #define EMBQ_LANE_BITS 4
 #define EMBQ_SEQUENCE_BITS 41
 /* With them a message's id has 62 bits, and EMBQ_DUPLICATE is none of these. */

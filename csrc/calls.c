@@ -196,7 +196,7 @@ int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int f
                         : wait_ms   ? clock_real_us() + wait_ms * 1000LL
                                     : 0;
     op->answer = out;
-    return (int)call_run(b, op);
+    return damage_tell(b, call_run(b, op));
 }
 
 static int settle_check(int verb, int count, long long delay_ms) {

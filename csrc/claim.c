@@ -7,6 +7,7 @@
 #include "claim.h"
 
 #define FAR_MS ((int64_t)3600 * 1000)
+#define DAMAGED_LEAST_MS 1000 /* until a damaged one is looked at again */
 
 /* ---- what waited: rows of embq_delivery, and what was sent with a delay ---- */
 
@@ -20,6 +21,18 @@ static int waiter_read(struct claim *k, const struct waiter *w, struct delivery 
     return found <= 0 || d->owner ? storage_corrupt(k->e) : 0; /* another has it */
 }
 
+int damaged_refuse(struct claim *k, sqlite3_stmt *row, struct delivery *d) {
+    static const char why[] = "its body is not what was sent";
+    char made[PUBLIC_ID_SIZE + 1];
+    struct channel *c = k->c;
+    damage_note(k->e, c, public_id_of(k->e, row, d->message, made));
+    sq.reset(row);
+    k->damaged++;
+    count_received(k, d->receive_count);
+    return delivery_refuse(k->e, c, d, DAMAGED_LEAST_MS, "damaged",
+                           (struct slice){why, sizeof why - 1});
+}
+
 int waiter_take(struct claim *k, const struct waiter *w) {
     struct engine *e = k->e;
     struct delivery d;
@@ -28,9 +41,10 @@ int waiter_take(struct claim *k, const struct waiter *w) {
         statement_ints(e, ST_MESSAGE_READ, k->c->shard, INTS(w->message));
     if (statement_step(e, row) <= 0) return storage_corrupt(e);
     d.receive_count++;
+    if (!d.first_at_ms) d.first_at_ms = k->wall_ms;
+    if (message_is_damaged(row)) return damaged_refuse(k, row, &d);
     d.token = token_new();
     d.deadline_ms = k->deadline_ms;
-    if (!d.first_at_ms) d.first_at_ms = k->wall_ms;
     const struct delivered given = {0, d.token, w->message, d.receive_count};
     message_pack(e, row, &given, k->op);
     sq.reset(row);
@@ -258,6 +272,7 @@ int64_t claim_run(struct engine *e, struct op *op) {
         return -1;
     }
     pack_array_count(&op->out, 0, (uint32_t)k.count);
+    if (!k.count && k.damaged) op->again = 1; /* others may stand behind those */
     if (!k.count && !op->again)
         ATOMIC_STORE(&op->next_due_us, clock_real_us() + next_due_ms(&k) * 1000);
     if (alone) op->suspect_due = 1; /* so that nothing is asked for ahead */

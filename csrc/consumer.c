@@ -208,7 +208,7 @@ int embq_consumer_ready(embq_ref consumer, embq_bytes *out) {
         count = c->claim->result;
     if (count > 0) batch_accept(c, count, out);
     busy_set(c, 0);
-    return count > 0 ? (int)count : 0;
+    return count > 0 ? damage_tell(c->broker, count) : 0;
 }
 
 int64_t consumer_resume(struct consumer *c) {
@@ -221,7 +221,7 @@ int embq_consumer_next(embq_ref consumer, int wait_ms, embq_bytes *out) {
     c->wait_until_us = wait_ms < 0 ? -1
                        : wait_ms   ? clock_real_us() + wait_ms * 1000LL
                                    : 0;
-    return (int)consumer_run(c);
+    return damage_tell(c->broker, consumer_run(c));
 }
 
 int embq_consumer_take(embq_ref consumer) {

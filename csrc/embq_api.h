@@ -62,6 +62,9 @@ typedef intptr_t embq_ref;
 /* Flags of embq_claim and embq_consumer_open. */
 #define EMBQ_CLAIM_AUTO_ACK 1
 
+/* In the number that a claim returns: embq_damage() has something to tell. */
+#define EMBQ_DAMAGED 0x40000000
+
 /* Verbs of embq_settle. */
 #define EMBQ_ACK 1
 #define EMBQ_NACK 2
@@ -172,7 +175,9 @@ long long embq_send_many(embq_ref broker, long long channel, const char *packed,
                          size_t packed_size, int timeout_ms, embq_bytes *rows);
 /* Lease up to `limit` messages for the channel's visibility timeout; wait for the first
  * one. Returns how many; `out` gets an array of messages, each an array in the order of
- * message_pack(). 0 with `out` empty when there was none in time. */
+ * message_pack(). 0 with `out` empty when there was none in time. One whose body is
+ * damaged is never among them: it becomes a dead letter, or waits where there are none.
+ * The number may have EMBQ_DAMAGED. */
 int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int flags,
                embq_bytes *out);
 /* Settle `count` receipts of EMBQ_RECEIPT_SIZE bytes each. delay_ms: NACK (-1: the
@@ -205,8 +210,9 @@ int embq_redrive_look(embq_ref broker, long long channel, embq_bytes *out);
  *
  *     [row, message, state, due_at_ms, kind, error]
  *
- * where message is as in a claim, with an empty receipt, and state is one of EMBQ_READY
- * and so on. Each returns how many.
+ * where message is as in a claim, with an empty receipt, state is one of EMBQ_READY and
+ * so on, and damaged (1, 0) says that its body is not what was sent. Each returns how
+ * many.
  *
  * Up to `limit` after the row `after` (0: from the first on), in the order of rows: */
 int embq_browse(embq_ref broker, long long channel, long long after, int limit,
@@ -235,6 +241,17 @@ int embq_consumer_next(embq_ref consumer, int wait_ms, embq_bytes *out);
 /* Give back what was not taken. */
 int embq_consumer_close(embq_ref consumer);
 void embq_consumer_free(embq_ref consumer);
+
+/* ---- damage (damage.c) ---- */
+
+/* What claims of this process found to be damaged since this was asked last: [how many,
+ * [[queue, id, 1: it is a dead letter now; 0: it waits], ...]], 4,096 at the most. */
+int embq_damage(embq_ref broker, embq_bytes *out);
+/* Whether this is not the body that was stored with these flags. */
+int embq_is_damaged(long long flags, const char *body, size_t size);
+/* The CRC-32C of these bytes, also (`plain`) as a processor without the instruction has
+ * to compute it. */
+unsigned int embq_crc32c(const char *data, size_t size, int plain);
 
 /* Wait for a staged send; its row, or EMBQ_NOT_YET after timeout_ms. */
 long long embq_ticket_wait(embq_ref ticket, int timeout_ms);

@@ -61,6 +61,7 @@ static void engine_free(struct engine *e) {
     ring_unlock(e);
     runs_drop(e);
     channels_free(e);
+    damage_forget(e);
     pthread_mutex_destroy(&e->mutex);
     pthread_mutex_destroy(&e->read_mutex);
     pthread_mutex_destroy(&e->checkpoint_mutex);
@@ -338,6 +339,7 @@ static void engine_forget_parent(struct engine *e) {
     pthread_mutex_init(&e->read_mutex, NULL);
     pthread_mutex_init(&e->checkpoint_mutex, NULL);
     ring_init(e); /* and so is what was staged */
+    damage_forget(e);
 }
 
 int fork_generation;

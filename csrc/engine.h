@@ -28,6 +28,12 @@ struct space {
     uint32_t frames, salt; /* of the -wal, then */
 };
 
+/* Of damaged messages, each [queue, id, whether it became a dead letter]; damage.c. */
+struct notes {
+    struct packer packed;
+    int64_t count, kept;
+};
+
 struct absence {
     int64_t slot, since_us;
 };
@@ -107,8 +113,11 @@ struct engine {
     int64_t expired_in;  /* the transaction that returned ended leases last */
     struct suspect suspect;
     struct space space;
-    uint32_t wake_bits;      /* of this group */
-    int storage_error;       /* SQLite's code that broke this group */
+    uint32_t wake_bits;        /* of this group */
+    int storage_error;         /* SQLite's code that broke this group */
+    struct notes damage_found; /* of this group */
+    struct notes damage_told;  /* not asked for yet; under mutex, as is ... */
+    int damage_waits;          /* ... whether there are any */
     uint32_t looked;         /* change counter at which all parked claims had nothing */
     int failed;              /* an embq code: every call is refused with it */
     int completing;          /* OP_CHECKPOINT is on its way */
@@ -207,6 +216,14 @@ void lead_sync(struct engine *e);
 /* Run one operation in the group's transaction: its outcome. With e->storage_error the
  * group is broken. */
 int64_t op_execute(struct engine *e, struct op *op);
+
+/* ---- damage.c: bodies that are not what was sent ---- */
+
+/* The group is over: what it noted counts, or does not. */
+void damage_end(struct engine *e, int committed);
+void damage_forget(struct engine *e);
+/* What a claim returns: with EMBQ_DAMAGED when there is something to tell. */
+int damage_tell(const struct broker *b, int64_t result);
 
 /* ---- keeper.c ---- */
 

@@ -15,6 +15,8 @@ struct batch {
     int64_t seen; /* the last that was looked at */
     int64_t ids[EMBQ_RUN_IDS], keys[EMBQ_RUN_IDS];
     uint32_t sizes[EMBQ_RUN_IDS];
+    int64_t damaged;
+    int64_t damaged_ids[EMBQ_RUN_IDS], damaged_keys[EMBQ_RUN_IDS];
 };
 
 /* Whether this one goes: 1; 0 when it waits behind another of its key, -1. */
@@ -28,6 +30,16 @@ static int key_pass(struct claim *k, sqlite3_stmt *row, int64_t id, int64_t *key
     return free || key_block(k->e, k->c, &d) < 0 ? free : 0;
 }
 
+/* It goes nowhere, and what is behind it goes on; but until it is settled it has its
+ * key, which under auto_ack it did not take. */
+static int damaged_add(struct claim *k, struct batch *b, int64_t id, int64_t key) {
+    int takes = key && k->op->flags & EMBQ_CLAIM_AUTO_ACK;
+    if (takes && key_take(k->e, k->c, key, id) < 0) return -1;
+    b->damaged_ids[b->damaged] = id;
+    b->damaged_keys[b->damaged++] = key;
+    return b->damaged == EMBQ_RUN_IDS;
+}
+
 static int batch_add(struct claim *k, sqlite3_stmt *row, struct batch *b) {
     int64_t key, id = sq.column_int64(row, 0);
     /* A damaged page can hold ids out of order, which are no places in a run. */
@@ -37,6 +49,7 @@ static int batch_add(struct claim *k, sqlite3_stmt *row, struct batch *b) {
     b->looked++;
     int goes = key_pass(k, row, id, &key);
     if (goes <= 0) return goes;
+    if (message_is_damaged(row)) return damaged_add(k, b, id, key);
     const struct delivered given = {b->run, token_of_member(b->token, id), id, 1};
     message_pack(k->e, row, &given, k->op);
     b->ids[b->count] = id;
@@ -58,6 +71,23 @@ static int batch_read(struct claim *k, int64_t most, int64_t limit, struct batch
     }
     if (full) sq.reset(s);
     return k->e->storage_error ? -1 : 0;
+}
+
+/* Those that were passed over: no search is under way any more. */
+static int damaged_settle(struct claim *k, const struct batch *b) {
+    for (int64_t i = 0; i < b->damaged; i++) {
+        int64_t id = b->damaged_ids[i];
+        struct delivery d = {.message = id,
+                             .lane = k->lane,
+                             .key = b->damaged_keys[i],
+                             .receive_count = 1,
+                             .first_at_ms = k->wall_ms};
+        sqlite3_stmt *row =
+            statement_ints(k->e, ST_MESSAGE_READ, k->c->shard, INTS(id));
+        if (statement_step(k->e, row) <= 0) return storage_corrupt(k->e);
+        if (damaged_refuse(k, row, &d) < 0) return -1;
+    }
+    return 0;
 }
 
 /* Under auto_ack: they are gone, in stretches of what follows each other. */
@@ -88,7 +118,7 @@ static int new_claim(struct claim *k, int64_t most) {
     struct batch b;
     int by_key = c->options.ordered == ORDERED_BY_KEY;
     int64_t limit = most + (by_key ? EMBQ_LOOK_STEP : 0);
-    b.count = b.looked = 0;
+    b.count = b.looked = b.damaged = 0;
     b.seen = channel_cursor(c, k->lane);
     if (most <= 0 || b.seen >= new_last(k)) return 0;
     b.run = run_new_id(k->e, k->deadline_ms);
@@ -97,6 +127,7 @@ static int new_claim(struct claim *k, int64_t most) {
     k->op->again = by_key && b.looked == limit;
     c->sub.cursor[k->lane] = b.looked ? b.seen : new_last(k); /* nothing is there */
     c->dirty = 1;
+    if (damaged_settle(k, &b) < 0) return -1;
     if (!b.count) return 0;
     for (int64_t i = 0; i < b.count; i++) count_delivered(k, 1);
     return k->op->flags & EMBQ_CLAIM_AUTO_ACK ? batch_delete(k, &b) : batch_hold(k, &b);

@@ -177,6 +177,7 @@ static int group_run(struct engine *e, struct link *group, int foreign, int alon
         code = transaction_commit(e);
     }
     if (code < 0) e->suspect = before;
+    damage_end(e, code >= 0);
     *again = code < 0 && !e->failed;
     return code;
 }

@@ -48,7 +48,7 @@ void look_pack(struct look *l, sqlite3_stmt *s) {
                                           state == EMBQ_IN_FLIGHT;
     struct slice error = column_slice(s, COL_ERROR);
     if (message_channel(row) != l->channel) reading_corrupt(&l->r);
-    pack_array(&l->out, 6);
+    pack_array(&l->out, 7);
     pack_int(&l->out, row);
     if (message_pack_row(l->r.e, s, row, receives, no_receipt, &l->out) < 0)
         reading_corrupt(&l->r);
@@ -58,6 +58,7 @@ void look_pack(struct look *l, sqlite3_stmt *s) {
                                                                           : COL_DUE));
     pack_int(&l->out, sq.column_int64(s, COL_KIND));
     pack_text(&l->out, error.data, error.size);
+    pack_int(&l->out, message_is_damaged(s));
     l->count++;
 }
 

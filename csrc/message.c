@@ -1,4 +1,5 @@
 /* Messages: handing over, removing, burying. See store.h, and send.c for storing. */
+#include "checksum.h"
 #include "store.h"
 
 #include <stdlib.h>
@@ -75,6 +76,12 @@ void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d
     if (message_pack_row(e, row, d->message, d->receive_count, text, &claim->out) < 0)
         storage_corrupt(e);
     pack_raw(&claim->receipts, receipt, sizeof receipt);
+}
+
+int message_is_damaged(sqlite3_stmt *row) {
+    int64_t flags = sq.column_int64(row, COL_FLAGS);
+    const void *body = sq.column_blob(row, COL_BODY);
+    return flags_deny(flags, body, (size_t)sq.column_bytes(row, COL_BODY));
 }
 
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id) {

@@ -1,6 +1,7 @@
 /* Sending: what is asked for, checked and stored. A batch that is all plain takes a
  * short way, some rows a statement; any other goes item by item. See store.h.
  */
+#include "checksum.h"
 #include "store.h"
 
 #include <string.h>
@@ -150,15 +151,17 @@ static void item_bind(sqlite3_stmt *s, int at, struct channel *c, int64_t id,
                       int64_t now_ms, const struct item *it) {
     int first = at * MESSAGE_PARAMETERS;
     sq.bind_int64(s, first + 1, id);
-    sq.bind_int64(s, first + 2, now_ms);
-    bind_slice(s, first + 3, it->fields.type);
-    bind_slice(s, first + 4, it->fields.source);
-    bind_slice(s, first + 5, it->fields.key);
-    bind_slice(s, first + 6, it->fields.attributes);
-    sq.bind_blob(s, first + 7, it->body.data, (int)it->body.size, SQLITE_STATIC);
+    sq.bind_int64(s, first + 2,
+                  flags_of(it->place.priority, it->body.data, it->body.size));
+    sq.bind_int64(s, first + 3, now_ms);
+    bind_slice(s, first + 4, it->fields.type);
+    bind_slice(s, first + 5, it->fields.source);
+    bind_slice(s, first + 6, it->fields.key);
+    bind_slice(s, first + 7, it->fields.attributes);
+    sq.bind_blob(s, first + 8, it->body.data, (int)it->body.size, SQLITE_STATIC);
     c->sent++;
     c->sent_bytes += (int64_t)it->body.size;
-    sq.bind_int64(s, first + 8, c->sent_bytes);
+    sq.bind_int64(s, first + 9, c->sent_bytes);
 }
 
 /* Store one; its row, or -1. */
@@ -172,7 +175,6 @@ static int64_t item_insert(struct engine *e, struct channel *c, int64_t sequence
     if (!s) return -1;
     item_bind(s, 0, c, id, now_ms, it);
     if (placed) {
-        sq.bind_int64(s, 9, p->priority);
         bind_or_null(s, 10, p->due_ms);
         bind_or_null(s, 11, p->expires_ms);
         channel_use(c, (int64_t)1 << p->lane);

@@ -61,17 +61,17 @@ static int reject(struct engine *e, struct channel *c, struct delivery *d,
     return delivery_remove(e, c, d);
 }
 
-/* It does not fit who received it, and another may read it: it is never removed. So it
- * becomes a dead letter where there are any now, whatever the receiver knew of that,
- * and waits elsewhere, `least_ms` at least, as it would be met again at once. */
-static int refuse(struct engine *e, struct channel *c, struct delivery *d,
-                  int64_t least_ms, struct slice why) {
+/* Another may read it, or mend it: it is never removed. So it becomes a dead letter
+ * where there are any now, whatever the receiver knew of that, and waits elsewhere, as
+ * it would be met again at once. */
+int delivery_refuse(struct engine *e, struct channel *c, struct delivery *d,
+                    int64_t least_ms, const char *reason, struct slice why) {
     if (!c->options.dead_letter) {
         int64_t delay_ms = retry_delay_ms(&c->options, d->receive_count);
         return nack(e, c, d, delay_ms > least_ms ? delay_ms : least_ms, why);
     }
     c->sub.rejected++;
-    return delivery_bury(e, c, d, "schema", why);
+    return delivery_bury(e, c, d, reason, why);
 }
 
 static int extend(struct engine *e, struct channel *c, struct delivery *d,
@@ -115,7 +115,7 @@ static int settle_one(struct engine *e, const struct op *op, struct channel *c,
     case EMBQ_ACK: c->sub.acked++; return delivery_remove(e, c, d);
     case EMBQ_NACK: return nack(e, c, d, op->delay_ms, note);
     case EMBQ_REJECT: return reject(e, c, d, note);
-    case EMBQ_REFUSE: return refuse(e, c, d, op->delay_ms, note);
+    case EMBQ_REFUSE: return delivery_refuse(e, c, d, op->delay_ms, "schema", note);
     case EMBQ_EXTEND: return extend(e, c, d, op->delay_ms);
     default: return give_back(e, c, d);
     }

@@ -13,7 +13,7 @@
     "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n" \
     "  attributes, body, total_bytes)\n"                                      \
     "values "
-#define MESSAGE_ROW "(?, 4, ?, ?, ?, ?, ?, ?, ?)" /* of the default priority */
+#define MESSAGE_ROW "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 #define MESSAGE_ROW_4 MESSAGE_ROW ", " MESSAGE_ROW ", " MESSAGE_ROW ", " MESSAGE_ROW
 #define RUN_COLUMNS "id, subscription, first, last, states, owner, token, claimed_at_ms"
 #define CURSORS(F)                                                                \
@@ -159,8 +159,8 @@ static const char *const texts[STATEMENTS] = {
     ", " MESSAGE_ROW_4 ", " MESSAGE_ROW_4 ", " MESSAGE_ROW_4,
     /* Of another priority, with a delay or an expiry. */
     [ST_MESSAGE_INSERT_PLACED] =
-        "insert into embq_message_%d(id, sent_at_ms, type, source, key, attributes,\n"
-        "  body, total_bytes, flags, due_at_ms, expires_at_ms)\n"
+        "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n"
+        "  attributes, body, total_bytes, due_at_ms, expires_at_ms)\n"
         "values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [ST_MESSAGE_READ] = "select " MESSAGE_COLUMNS "\n"
                         "from embq_message_%d\n"

@@ -119,7 +119,7 @@ enum statement {
 
 /* Rows of ST_MESSAGE_INSERT_MANY, and parameters of each. */
 #define MESSAGE_ROWS 16
-#define MESSAGE_PARAMETERS 8
+#define MESSAGE_PARAMETERS 9
 
 struct statement_cache {
     sqlite3 *db;

@@ -197,13 +197,16 @@ int message_pack_row(const struct engine *e, sqlite3_stmt *row, int64_t message,
  * to the answer of a claim; a row without a body is noted as damage. */
 void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d,
                   struct op *claim);
+/* Whether the body of such a row is not what was sent. */
+int message_is_damaged(sqlite3_stmt *row);
 /* Delete one; its size, or -1. */
 int64_t message_remove(struct engine *e, struct channel *c, int64_t id);
 /* Delete all from the first to the last id, with what waits for their times. */
 int messages_delete(struct engine *e, struct channel *c, int64_t first, int64_t last);
 
 struct burial {
-    const char *reason; /* "rejected", "max_receives", "ttl", "schema", "overflow" */
+    const char *reason; /* "rejected", "max_receives", "ttl", "schema", "overflow",
+                           "damaged" */
     struct slice error;
     int64_t receive_count, first_at_ms;
 };
@@ -271,6 +274,11 @@ void runs_drop(struct engine *e);
 /* Turn every held member into a suspect that is due now: its lease ended. */
 int run_expire(struct engine *e, struct run *r);
 
+/* ---- damage.c ---- */
+
+/* Note one of this channel for people, by its public id. */
+void damage_note(struct engine *e, const struct channel *c, struct slice id);
+
 /* ---- delivery.c: where a message is that was handed out at least once ---- */
 
 /* As in embq_delivery.kind. */
@@ -309,6 +317,10 @@ int delivery_remove(struct engine *e, struct channel *c, struct delivery *d);
 int delivery_drop(struct engine *e, struct channel *c, struct delivery *d);
 int delivery_bury(struct engine *e, struct channel *c, struct delivery *d,
                   const char *reason, struct slice error);
+/* Nobody can do anything with it, and it is not removed: it becomes a dead letter where
+ * there are any, and waits elsewhere, by the retry policy and `least_ms` at least. */
+int delivery_refuse(struct engine *e, struct channel *c, struct delivery *d,
+                    int64_t least_ms, const char *reason, struct slice why);
 /* Nobody holds it: it moves to that channel, and keeps its history. */
 int delivery_redrive(struct engine *e, struct channel *c, struct delivery *d,
                      struct channel *to);

@@ -1,19 +1,36 @@
 """`check`: what is wrong with a file, found by reading it; nothing is repaired."""
 
 import os
+from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 
 from sqlite_utils import Database
 
-from embq import _schema, _sqlite
+from embq import _native, _schema, _sqlite
 from embq._problem import Problem
 from embq._reading import Reading
 from embq._rules import RULES, TABLES, Rule
+from embq._schema_sql import SHARDS
 from embq.errors import Corrupt, Error
 
 _SHOWN = 100  # problems of one rule
+_LET_GO = "a receive makes it a dead letter; `get` has its bytes, `delete` removes it"
 _DOING = "check"
 _RESTORE = "restore a backup, or copy what can be read into a new file"
+
+_BODIES = """
+select
+  coalesce(c.name, 'embq_channel'),
+  coalesce(
+    m.public_id, (select printf('%016x%016x', file_id, m.id) from embq_meta)
+  ),
+  m.flags,
+  m.body
+from embq_message_{shard} m
+left join embq_channel c on c.id = m.id >> 45 and c.kind = 1
+where m.flags <> m.flags & 15
+"""
 
 _OBJECTS = """
 select type, name, sql
@@ -90,7 +107,17 @@ def schema_differences(reading: Reading) -> list[Problem]:
 
 def _breaches(reading: Reading) -> list[Problem]:
     """Search for rows that break a rule."""
-    return [problem for rule in RULES for problem in breaches_of(reading, rule)]
+    found = [problem for rule in RULES for problem in breaches_of(reading, rule)]
+    return found + list(islice(_damaged_bodies(reading), _SHOWN))
+
+
+def _damaged_bodies(reading: Reading) -> Iterator[Problem]:
+    """Compare each body with its checksum, where it has one."""
+    for shard in range(SHARDS):
+        for where, message, flags, body in reading.each(_BODIES.format(shard=shard)):
+            if _native.is_damaged(flags, body):
+                what = f"message {message}: its body is not what was sent"
+                yield Problem("damaged_body", os.fsdecode(where), what, _LET_GO)
 
 
 def breaches_of(reading: Reading, rule: Rule) -> list[Problem]:

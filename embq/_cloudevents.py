@@ -112,6 +112,8 @@ def build(message: "Message[Any]", version: int | str | None) -> dict[str, Any]:
     if (expires_at := message.expires_at) is not None:
         event.setdefault(_EXPIRY, rfc_3339(expires_at))
     if home.codec != "json":
+        if not message._receipt:  # noqa: SLF001 - it was looked at
+            home.vouch()
         event[_BASE64] = base64.b64encode(message.body).decode()
     else:
         event[_DATA] = home.decode(message.body)

@@ -15,6 +15,7 @@ from embq._native import (
     _BAD_MESSAGE,
     _BYTES,
     _NO_TEXT,
+    DAMAGED,
     DETACHED,
     INTERRUPTED,
     NO_SCHEMA,
@@ -27,6 +28,7 @@ from embq._native import (
     _new,
     _notices,
     _now,
+    _report_damage,
     _run,
     _tell,
     failure,
@@ -144,7 +146,7 @@ def consumer_open(broker: int, channel: int, prefetch: int, flags: int) -> int:
     return _run(_lib.embq_consumer_open, broker, channel, prefetch, flags)
 
 
-def consumer_next(consumer: int, wait: int) -> list[Message[Any]]:
+def consumer_next(broker: int, consumer: int, wait: int) -> list[Message[Any]]:
     """Wait for the next batch. What is not taken from it, the consumer gives back."""
     if _notices[0]:
         _tell()
@@ -154,13 +156,16 @@ def consumer_next(consumer: int, wait: int) -> list[Message[Any]]:
         code = _ready(consumer, out)
         if not code:
             code = _run(_lib.embq_consumer_next, consumer, wait, out)
-        return _decode_messages(_buffer(out.data, out.size)) if code else []
+        messages = _decode_messages(_buffer(out.data, out.size)) if out.size else []
     except _NO_TEXT:
         while _take(consumer) > 0:
             pass  # not given back, see claim()
         raise errors.Corrupt(_BAD_MESSAGE) from None
     finally:
         _free(out)
+    if code >= DAMAGED:
+        _report_damage(broker)
+    return messages
 
 
 consumer_take: Callable[[int], int] = _take

@@ -11,13 +11,14 @@ from embq._codec import CODECS, encode_text
 from embq._options import Options, count
 from embq._times import datetime_of
 from embq._view import Form, Misfit
-from embq.errors import BodyError, InvalidArgument, InvalidReceipt, NotFound
+from embq.errors import BodyError, Corrupt, InvalidArgument, InvalidReceipt, NotFound
 from embq.messages import Message, T
 
 STATES = ("ready", "delayed", "blocked", "in_flight")
 _PAGE = 256
 _PEEK_MOST = 1024
 _SUSPECT = 1
+_SALVAGE = "message.body has the bytes as they are"
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,18 +119,23 @@ class Onlooker:
     Attributes:
         name: The queue's name.
         codec: The name of its codec.
+        damaged: The message's body is not what was sent.
     """
 
-    __slots__ = ("_form", "_version", "codec", "name")
+    __slots__ = ("_form", "_version", "codec", "damaged", "name")
 
-    def __init__(self, name: str, codec: str, form: Form | None, version: Any) -> None:
+    def __init__(
+        self, name: str, codec: str, form: Form | None, version: Any, *, damaged: bool
+    ) -> None:
         self.name = name
+        self.damaged = damaged
         self.codec = codec
         self._form = form
         self._version = version
 
     def decode(self, body: bytes) -> Any:
         """Turn a body into data, as a receive would."""
+        self.vouch()
         if self._form is None:
             return CODECS[self.codec].decode(body)
         try:
@@ -137,6 +143,12 @@ class Onlooker:
         except Misfit as error:
             msg = f"queue {self.name!r}: {error}"
             raise BodyError(msg) from None
+
+    def vouch(self) -> None:
+        """Raise `Corrupt` when the body is not what was sent."""
+        if self.damaged:
+            msg = f"queue {self.name!r}: a damaged body: it is not what was sent"
+            raise Corrupt(msg, _SALVAGE)
 
     def refuse(self, *_: Any) -> NoReturn:
         """Refuse a verb: nobody holds the message."""
@@ -150,7 +162,8 @@ class Looking(Generic[T]):
     """The verbs of `Queue` that look, and change nothing.
 
     They tell what the last commit left, without waiting for anybody. The messages have
-    no lease: their verbs raise `InvalidReceipt`.
+    no lease: their verbs raise `InvalidReceipt`. The `data` of one that is damaged
+    raises `Corrupt`.
     """
 
     name: str
@@ -302,7 +315,9 @@ class Looking(Generic[T]):
         message: Message[T] = looked.message
         version = message.version if self._form and self._form.version else None
         codec = self.options.codec
-        message._home = Onlooker(self.name, codec, self._form, version)  # noqa: SLF001
+        message._home = Onlooker(  # noqa: SLF001
+            self.name, codec, self._form, version, damaged=bool(looked.damaged)
+        )
         message._settled = True  # noqa: SLF001 - nothing is to be settled
         return message
 

@@ -1,6 +1,7 @@
 """`iterate`: the loop of `Queue.messages()`, which claims ahead."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from embq import _handles, _native
 from embq._settler import Settler
@@ -34,7 +35,7 @@ def iterate(
     auto_ack = bool(flags & _native.AUTO_ACK)
     consumer = _handles.consumer_open(handle, channel, prefetch, flags)
     take = _handles.consumer_take
-    more: _More[T] = _handles.consumer_next
+    more: _More[T] = partial(_handles.consumer_next, handle)
     fits = None
     if sieve is not None:
         fits, more = sieve.loop(flags)

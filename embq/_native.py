@@ -64,6 +64,7 @@ EXTEND: int = _lib.EMBQ_EXTEND
 GIVE_BACK: int = _lib.EMBQ_GIVE_BACK
 REFUSE: int = _lib.EMBQ_REFUSE
 DUPLICATE: int = _lib.EMBQ_DUPLICATE  # in the row of a send
+DAMAGED: int = _lib.EMBQ_DAMAGED  # in the number of a claim
 RECEIPT_SIZE: int = _lib.EMBQ_RECEIPT_SIZE
 
 # Looked up once: a claim or a send of a microsecond notices an attribute.
@@ -259,6 +260,7 @@ class Looked(msgspec.Struct, array_like=True, gc=False):
     due_at_ms: int
     kind: int  # 1: a suspect
     error: str | None
+    damaged: int  # 1: its body is not what was sent
 
 
 class Facts(msgspec.Struct, array_like=True, gc=False):
@@ -354,12 +356,14 @@ def claim(
         code = _claim(broker, channel, limit, wait, flags, out)
         while code == INTERRUPTED:
             code = _resume()
-        if code > 0:
+        if code > 0 and out.size:  # DAMAGED may be all of it
             try:
                 messages = _decode_messages(_buffer(out.data, out.size))
             except _NO_TEXT:
                 # Its lease stays: when that ends it comes alone, and harms no others.
                 raise errors.Corrupt(_BAD_MESSAGE) from None
+        if code >= DAMAGED:
+            _report_damage(broker)
         _free(out)
     except BaseException:
         _abandon()
@@ -373,6 +377,34 @@ def claim(
     if code < 0:
         raise failure(code)
     return messages
+
+
+def damage(broker: int) -> tuple[int, list[tuple[str, str, int]]]:
+    """Read how many damaged messages claims met since, and of most their notes.
+
+    A note has the queue, the message's id, and whether it is a dead letter now.
+    """
+    _, packed = _fetch(_lib.embq_damage, broker)
+    found: tuple[int, list[tuple[str, str, int]]]
+    found = _decode_looked(packed, tuple[int, list[tuple[str, str, int]]])
+    return found
+
+
+def _report_damage(broker: int) -> None:
+    from embq import _damage  # noqa: PLC0415 - `import embq` is not to pay
+
+    _damage.report(broker)
+
+
+def is_damaged(flags: int, body: bytes) -> bool:
+    """Tell whether this is not the body that was stored with these flags."""
+    return bool(_lib.embq_is_damaged(flags, body, len(body)))
+
+
+def crc32c(data: bytes, *, plain: bool = False) -> int:
+    """Compute a checksum; `plain`: without the processor's instruction for it."""
+    found: int = _lib.embq_crc32c(data, len(data), plain)
+    return found
 
 
 def give_back(broker: int, channel: int, messages: list[Message[Any]]) -> None:

@@ -96,6 +96,11 @@ class Reading:
         self.go_on()
         return list(self.connection.execute(sql).fetchall())
 
+    def each(self, sql: str) -> Iterator[Any]:
+        """Run one statement; give its rows one by one."""
+        self.go_on()
+        yield from self.connection.execute(sql)
+
     def go_on(self) -> None:
         """Raise when this must end."""
         if self._stopped:

@@ -240,7 +240,8 @@ create table embq_redrive(  -- of each queue the latest: what moves its messages
 _MESSAGE = """
 create table embq_message_{shard}(
   id integer primary key,  -- channel << 45 | lane << 41 | sequence
-  flags integer not null,  -- its priority
+  -- priority | 16 | CRC-32C of the body << 8; of one without a checksum the first alone
+  flags integer not null,
   total_bytes integer not null,  -- sent to this queue so far, with this one
   sent_at_ms integer not null,
   type text,

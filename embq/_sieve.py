@@ -17,6 +17,7 @@ Each is logged, without payload.
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -119,6 +120,7 @@ class Sieve:
     ]:
         """Return `fits` and `consumer_next` for one loop, which keep to its wait."""
         patience: Patience | None = None
+        next_batch = partial(_handles.consumer_next, self._handle)
 
         def fits(message: Message[Any]) -> bool:
             fitting = self.fits(message, flags)
@@ -130,7 +132,7 @@ class Sieve:
             nonlocal patience
             patience = patience or Patience(wait_ms)
             left = patience.left()
-            return [] if left is None else _handles.consumer_next(consumer, left)
+            return [] if left is None else next_batch(consumer, left)
 
         return fits, more
 

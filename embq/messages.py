@@ -162,10 +162,11 @@ class Message(msgspec.Struct, Generic[T], array_like=True, gc=False, eq=False):
     def history(self) -> list[dict[str, Any]]:
         """Why this is a dead letter: one entry for each time it became one.
 
-        Each has "queue", "reason" ("rejected", "max_receives", "ttl", "overflow", or
-        "schema" when it did not fit that of its receiver), "error", "receive_count",
-        "first_at" and "last_at" in ms since the epoch, and "hops": how often it had
-        become a dead letter by then, this time included.
+        Each has "queue", "reason" ("rejected", "max_receives", "ttl", "overflow",
+        "schema" when it did not fit that of its receiver, or "damaged" when its body
+        is not what was sent), "error", "receive_count", "first_at" and "last_at" in ms
+        since the epoch, and "hops": how often it had become a dead letter by then, this
+        time included.
         """
         kind = list[dict[str, Any]] | None
         history: list[dict[str, Any]] | None
