@@ -80,6 +80,8 @@ void message_pack(struct engine *e, sqlite3_stmt *row, const struct delivered *d
 
 int message_is_damaged(sqlite3_stmt *row) {
     int64_t flags = sq.column_int64(row, COL_FLAGS);
+    /* What is no blob is told by who packs it. */
+    if (sq.column_type(row, COL_BODY) != SQLITE_BLOB) return 0;
     const void *body = sq.column_blob(row, COL_BODY);
     return flags_deny(flags, body, (size_t)sq.column_bytes(row, COL_BODY));
 }

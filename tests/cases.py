@@ -53,8 +53,7 @@ TABLE = """
 3 | | A newer schema: `SchemaTooNew`, nothing written
 4 | 1 | Killed in the middle of a migration: the old schema or the new one
 5 | | Hostile triggers or views, a missing index: `Corrupt` when it is opened
-6 | 8 | A flipped or torn page: an error, never "empty" | \
-a byte that flips inside a body is not noticed: bodies have no checksum
+6 | 8 | A flipped or torn page, or byte of a body: told, never "empty", nothing lost
 7 | | Read-only file, folder or mount: `StorageReadOnly` when it is opened
 8 | | Odd paths (a folder, NUL, `?`, `#`, `file:`): literal, or `InvalidArgument`
 9 | | Symbolic link: the same queue; hard link: refused

@@ -7,6 +7,25 @@ int64_t resumed(int64_t code) {
     return code;
 }
 
+int claimed(embq_ref broker, int64_t code) {
+    embq_bytes notes = {0};
+    if (code < 0 || !(code & EMBQ_DAMAGED)) return (int)code;
+    CHECK(embq_damage(broker, &notes) == 0);
+    struct unpacker u = unpack_from(notes.data, (size_t)notes.size);
+    CHECK(unpack_array(&u) == 2);
+    int64_t found = unpack_int(&u);
+    uint32_t told = unpack_array(&u);
+    CHECK(found > 0 && told <= found);
+    for (uint32_t i = 0; i < told; i++) {
+        CHECK(unpack_array(&u) == 3 && unpack_slice(&u).data && unpack_slice(&u).data);
+        int64_t is_dead = unpack_int(&u);
+        CHECK(is_dead == 0 || is_dead == 1);
+    }
+    CHECK(!u.failed && u.next == u.end);
+    embq_bytes_free(&notes);
+    return (int)code & ~EMBQ_DAMAGED;
+}
+
 int code_is_typed(int64_t code) {
     switch (code) {
     case EMBQ_INVALID_ARGUMENT:

@@ -96,6 +96,8 @@ int64_t resumed(int64_t code);
 /* One of the codes that embq_api.h allows to reach a user: none of those that only
  * _native understands, and nothing undefined. */
 int code_is_typed(int64_t code);
+/* How many a claim has brought; what it found to be damaged is asked for and read. */
+int claimed(embq_ref broker, int64_t code);
 struct receipt_of {
     char bytes[EMBQ_RECEIPT_SIZE];
     int64_t channel;

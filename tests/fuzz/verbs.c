@@ -81,7 +81,8 @@ static int64_t channel_at(uint8_t a) {
 static int claim(int64_t channel, int limit, int flags) {
     embq_bytes batch = {0};
     int room = HELD_MAX - d.count;
-    int count = (int)checked(embq_claim(d.broker, channel, limit, 0, flags, &batch));
+    int64_t code = checked(embq_claim(d.broker, channel, limit, 0, flags, &batch));
+    int count = claimed(d.broker, code);
     if (count > 0) {
         int kept = batch_read(&batch, count, channel, d.held + d.count, room);
         if (!flags) d.count += kept;
@@ -166,7 +167,7 @@ static void settle_any(const struct record *r) {
 static void explain(int64_t channel, const embq_bytes *browsed) {
     embq_bytes answer = {0};
     struct unpacker u = unpack_from(browsed->data, (size_t)browsed->size);
-    CHECK(unpack_array(&u) && unpack_array(&u) == 6);
+    CHECK(unpack_array(&u) && unpack_array(&u) == 7);
     unpack_int(&u); /* row */
     CHECK(unpack_array(&u) == 12);
     struct slice id = unpack_slice(&u);
@@ -215,8 +216,9 @@ static void consume(const struct record *r) {
             embq_consumer_open(d.broker, d.consumer_channel, r->b % 20, r->c & 1);
         CHECK(d.consumer);
     }
-    int count = embq_consumer_ready(d.consumer, &batch);
-    if (!count) count = (int)checked(embq_consumer_next(d.consumer, 0, &batch));
+    int64_t code = embq_consumer_ready(d.consumer, &batch);
+    if (!code) code = checked(embq_consumer_next(d.consumer, 0, &batch));
+    int count = claimed(d.broker, code);
     struct receipt_of unused[1];
     if (count > 0) batch_read(&batch, count, d.consumer_channel, unused, 0);
     embq_bytes_free(&batch);

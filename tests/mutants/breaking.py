@@ -10,6 +10,7 @@ from mutant import mutant
 SYNC, ENGINE, CHECKPOINT = "csrc/sync.c", "csrc/engine.c", "csrc/checkpoint.c"
 READER = "test_foreign.py::test_"
 IMAGES, FAULTS = "test_crash_images.py::test_power_is_cut", "test_faults.py"
+DAMAGE = "test_damage.py"
 
 MUTANTS = [
     mutant(
@@ -70,6 +71,58 @@ MUTANTS = [
             "csrc/owner.c",
             "    if (more != 0) return more;",
             "    if (more < 0) return more;",
+        ),
+    ),
+    mutant(
+        "A body that is not what was sent is handed out",
+        "CASE 6",
+        f"{DAMAGE}::test_one_of_three[1-first]",
+        (
+            "csrc/checksum.h",
+            "return flags != flags_of(flags & MESSAGE_PRIORITY, body, size);",
+            "(void)body, (void)size;\n    return 0;",
+        ),
+    ),
+    mutant(
+        "Only the first bytes of a body have a checksum",
+        "CASE 6",
+        f"{DAMAGE}::test_one_of_three[5000-last]",
+        (
+            "csrc/checksum.h",
+            "(int64_t)crc32c(body, size) <<",
+            "(int64_t)crc32c(body, size < 4096 ? size : 4096) <<",
+        ),
+    ),
+    mutant(
+        "A damaged one that was delivered before is delivered again",
+        "CASE 6",
+        f"{DAMAGE}::test_after_a_nack",
+        (
+            "csrc/claim.c",
+            "    if (message_is_damaged(row)) return damaged_refuse(k, row, &d);\n",
+            "",
+        ),
+    ),
+    mutant(
+        "Under auto_ack a damaged one does not hold its key",
+        "CASE 6",
+        f"{DAMAGE}::test_it_holds_its_key_without_dead_letters[auto_ack]",
+        ("csrc/fresh.c", "int takes = key && ", "int takes = 0 && key && "),
+    ),
+    mutant(
+        "A call ends at a batch of which nothing is whole",
+        "CASE 6",
+        f"{DAMAGE}::test_one_call_goes_past_any_number",
+        ("csrc/claim.c", "if (!k.count && k.damaged) op->again = 1;", ""),
+    ),
+    mutant(
+        "A move into an ordered queue or another drops the checksum",
+        "CASE 6",
+        f"{DAMAGE}::test_a_redrive",
+        (
+            "csrc/message.c",
+            "sq.bind_int64(into, 2, flags);",
+            "sq.bind_int64(into, 2, flags & MESSAGE_PRIORITY);",
         ),
     ),
     mutant(
