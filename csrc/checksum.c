@@ -73,13 +73,21 @@ static int has_instruction(void) {
 #endif
 
 #ifdef TARGET
+TARGET static inline uint32_t step_at(uint32_t crc, const unsigned char *data) {
+    uint64_t word;
+    memcpy(&word, data, sizeof word);
+    return step_8(crc, word);
+}
+
 TARGET static uint32_t by_instruction(uint32_t crc, const unsigned char *data,
                                       size_t size) {
-    for (; size >= 8; size -= 8, data += 8) {
-        uint64_t word;
-        memcpy(&word, data, sizeof word);
-        crc = step_8(crc, word);
+    for (; size >= 32; size -= 32, data += 32) {
+        crc = step_at(crc, data);
+        crc = step_at(crc, data + 8);
+        crc = step_at(crc, data + 16);
+        crc = step_at(crc, data + 24);
     }
+    for (; size >= 8; size -= 8, data += 8) crc = step_at(crc, data);
     for (; size; size--, data++) crc = step_1(crc, *data);
     return crc;
 }
