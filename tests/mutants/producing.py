@@ -78,7 +78,7 @@ MUTANTS = [
         f"{MISFITS}::test_dead_letters_were_given_up_meanwhile",
         (
             SETTLE,
-            "return refuse(e, c, d, op->delay_ms, note);",
+            'return delivery_refuse(e, c, d, op->delay_ms, "schema", note);',
             "return reject(e, c, d, note);",
         ),
     ),
@@ -98,7 +98,7 @@ MUTANTS = [
         "The history says that what does not fit was rejected",
         "2",
         f"{MISFITS}::test_dead_letters_were_declared_meanwhile",
-        (SETTLE, '"schema", why', '"rejected", why'),
+        (SETTLE, '"schema", note', '"rejected", note'),
     ),
     mutant(
         "The death of its holder frees the key of a message",
