@@ -23,6 +23,7 @@ DISK = 8 << 20
 SIZES = (64 << 10, 4096, 100, 1)  # tried one after the other: the last finds any room
 ENOUGH = 100_000
 CHECKPOINTED_S = 1.0  # after which all of the -wal is in the database
+REJECTED_S = 5.0  # in which a reject finds room
 NUMBER = 8  # bytes at the beginning of a body that tell it from all others
 
 
@@ -140,9 +141,16 @@ class Disk:
                 self.came(message)
 
     def reject(self) -> None:
-        """By way of the dead letters."""
+        """By way of the dead letters, which each need room until the next checkpoint."""
         while message := self.queue.receive():
-            message.reject("hopeless")
+            end = time.monotonic() + REJECTED_S
+            while True:
+                try:
+                    message.reject("hopeless")
+                    break
+                except embq.StorageFull:
+                    assert time.monotonic() < end, "there is no room for dead letters"
+                    time.sleep(0.01)
         dead = self.broker.queue("q.dead")
         while message := dead.receive():
             message.ack()
