@@ -141,7 +141,7 @@ class Disk:
                 self.came(message)
 
     def reject(self) -> None:
-        """By way of the dead letters, which each need room until the next checkpoint."""
+        """By way of the dead letters, which need room until the next checkpoint."""
         while message := self.queue.receive():
             end = time.monotonic() + REJECTED_S
             while True:
