@@ -127,15 +127,20 @@ static struct op *line_take(struct engine *e, struct link *group, int all) {
     return taken;
 }
 
+/* As many as a group may have: the others go in the next one. */
 static int lines_move(struct engine *e, struct link *group, int all) {
     struct op *op;
+    int64_t count = 0, bytes = 0;
     while ((op = line_take(e, group, all))) {
+        bytes += bytes_of(op);
         int64_t result = op_execute(e, op);
         if (e->storage_error) return -1; /* the group will run again, and it with it */
         op_outcome(op, result);
         if (!op->no_room) {
             ATOMIC_STORE(&e->lines_moved_us, clock_real_us());
-            continue;
+            if (++count < EMBQ_GROUP_COUNT && bytes < EMBQ_GROUP_BYTES) continue;
+            lines_look_again(e);
+            return 0;
         }
         pthread_mutex_lock(&e->mutex);
         line_join(e, op);

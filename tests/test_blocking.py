@@ -299,6 +299,20 @@ def test_acks_pass_what_is_staged(broker: embq.Broker) -> None:
     assert queue.depth() == staged - 10
 
 
+def test_many_go_on_in_groups(broker: embq.Broker, pool: ThreadPoolExecutor) -> None:
+    """When there is room for all at once they do not keep others out until the end."""
+    queue = broker.queue("q", max_messages=1)
+    staged = stage_all(queue)
+    queue.configure(max_messages=None)
+    flush = pool.submit(broker.flush, PATIENCE_S)
+    depths = [queue.depth()]
+    while not flush.done():
+        depths.append(queue.depth())
+    outcome(flush)
+    assert queue.depth() == staged
+    assert any(1 < depth < staged for depth in depths)
+
+
 def test_a_duplicate_behind_its_first(
     broker: embq.Broker, pool: ThreadPoolExecutor
 ) -> None:

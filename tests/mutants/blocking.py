@@ -65,6 +65,12 @@ MUTANTS = [
         ),
     ),
     mutant(
+        "All that have room go on in one group, however many they are",
+        "CASE 57",
+        f"{BLOCKING}::test_many_go_on_in_groups",
+        (LINE, "++count < EMBQ_GROUP_COUNT && bytes < EMBQ_GROUP_BYTES", "++count"),
+    ),
+    mutant(
         "A flush does not wait for what stands in lines",
         "1",
         f"{BLOCKING}::test_flush_waits_for_what_was_staged[normal]",
