@@ -170,9 +170,9 @@ static inline struct broker *broker_of(embq_ref ref) {
 /* ---- engine.c ---- */
 
 /* How many forks lie between the first process and this one. */
+extern int fork_generation;
 /* 1 when this thread is in the middle of a fork: it is freed once that is over. */
 int fork_defers(void (*free_it)(embq_ref), embq_ref ref);
-extern int fork_generation;
 
 /* A verb begins: the engine is attached (again, after a fork) and stays so until
  * engine_leave. Returns a code when the broker is closed or the file cannot be opened.

@@ -29,7 +29,7 @@ void lines_look_again(struct engine *e);
 
 /* By whoever leads: this send found no room. It waits, or that is its outcome. */
 void line_join(struct engine *e, struct op *send);
-/* By whoever leads: this flush waits for what was staged, if that stands in lines: 1.
+/* By whoever leads: 1 when this flush waits, for what was staged and stands in lines.
  */
 int line_join_flush(struct engine *e, struct op *flush);
 /* Those that are empty go. */
