@@ -67,7 +67,7 @@ def full_table() -> str:
 
 
 def guards_table() -> str:
-    """Write what a send costs with each guard and without: instructions, then µs."""
+    """Write what a send costs with each guard and without: instructions; µs of CPU."""
     result = _results()[GUARDS]
     pairs = {}
     for figure in result["figures"]:

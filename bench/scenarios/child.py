@@ -7,8 +7,8 @@ child.py work PATH                begins at a line on stdin; how many, and when 
 child.py drain PATH               messages() with ack_nowait until nothing is left
 child.py turn PATH                send, receive, ack now and then, until a line on stdin
 child.py first PATH               how many seconds until a first message was sent
-child.py pieces PATH BOUNDS       sends for so many seconds as a line on stdin says; how
-                                  long each took; again. BOUNDS 1: the queue has bounds
+child.py pieces PATH BOUNDS       sends for so many seconds as a line on stdin says; the
+                                  CPU time of each; again. BOUNDS 1: the queue has bounds
 child.py many PATH COUNT          KiB of memory of each of COUNT new queues in use
 """
 
@@ -110,12 +110,12 @@ def pieces(queue, bounds):
         queue.configure(**BOUNDS)
     ready()
     for line in sys.stdin:
-        count, begun = 0, time.perf_counter()
+        count, begun, spent = 0, time.perf_counter(), time.thread_time()
         end = begun + float(line)
-        while (now := time.perf_counter()) < end:
+        while time.perf_counter() < end:
             queue.send(BODY)
             count += 1
-        print((now - begun) / count, flush=True)
+        print((time.thread_time() - spent) / count, flush=True)
 
 
 def many(_, count):

@@ -5,8 +5,8 @@ disk, another process. "Without" is a copy of the project in which it is taken o
 tests/mutants/ plants a bug; the product has no switch for it.
 
 Instructions, of the thread that sends and outside the kernel, repeat on a busy machine.
-They leave out what a system call costs there, so the time is measured as well: in
-turns, a piece of each core after the other, of which the fastest pieces count.
+They leave out what a system call costs there, so the CPU time of that thread is
+measured as well: a piece of each core after the other; the fastest quarter counts.
 """
 
 import re
@@ -165,7 +165,7 @@ def _instructions(run, tree, role="send"):
 
 
 def _times(run, trees):
-    """Microseconds of a send: of each round's pieces, one that was not disturbed."""
+    """Microseconds of CPU: of each round's pieces, one that was not disturbed."""
     cells = {name: (tree, 0) for name, tree in trees.items()}
     cells[BOUNDED] = (trees[SOUND], 1)
     found = {name: [] for name in cells}
