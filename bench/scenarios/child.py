@@ -8,7 +8,7 @@ child.py drain PATH               messages() with ack_nowait until nothing is le
 child.py turn PATH                send, receive, ack now and then, until a line on stdin
 child.py first PATH               how many seconds until a first message was sent
 child.py pieces PATH BOUNDS       sends for so many seconds as a line on stdin says; the
-                                  CPU time of each; again. BOUNDS 1: the queue has bounds
+                                  CPU time of each; again. BOUNDS 1: a bounded queue
 child.py many PATH COUNT          KiB of memory of each of COUNT new queues in use
 """
 
