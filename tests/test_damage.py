@@ -12,7 +12,7 @@ import pytest
 from test_misfits import in_time
 
 import embq
-from embq import Outgoing, _native
+from embq import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,33 +136,6 @@ def test_the_checksum_itself(path: Path, bit: int) -> None:
             )
         assert drain(queue, "receive") == [1]
         assert [why for _, why in deaths(broker)] == ["damaged"]
-
-
-def test_without_a_checksum(path: Path) -> None:
-    """What has none is handed out as it is."""
-    with opened(path) as broker:
-        queue = broker.queue("q")
-        queue.send("a")
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("update embq_message_0 set flags = flags & 15")
-            connection.execute("update embq_message_0 set body = cast('7' as blob)")
-        assert broker.check() == []
-        assert drain(queue, "receive") == [7]
-
-
-def test_known_checksums() -> None:
-    """They are those of RFC 3720 (B.4), by the instruction and by the table."""
-    known = {
-        bytes(32): 0x8A9136AA,
-        b"\xff" * 32: 0x62A8AB43,
-        bytes(range(32)): 0x46DD794E,
-        bytes(range(31, -1, -1)): 0x113FDB5C,
-    }
-    for data, checksum in known.items():
-        assert _native.crc32c(data) == checksum
-    for size in range(70):
-        data = os.urandom(size)
-        assert _native.crc32c(data) == _native.crc32c(data, plain=True)
 
 
 # ---- among others ----
