@@ -152,9 +152,10 @@ def hunt(mutant: Mutant, number: int, trees: SimpleQueue[Tree], sound: Tree) -> 
 
 
 def say(text: str) -> None:
-    """Print, at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Print, at once; while another thread builds, sys.stdout may be turned away."""
+    assert sys.__stdout__
+    sys.__stdout__.write(text)
+    sys.__stdout__.flush()
 
 
 def refuse(problems: list[str], what: str) -> None:
