@@ -127,7 +127,7 @@ def test_threads_never_store_more(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert len(sent) == 10
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db:
             assert db.execute("select count(*) from embq_message_0").fetchone() == (10,)
 
 

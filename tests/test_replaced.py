@@ -46,7 +46,7 @@ def move(path: Path) -> None:
 def restore(path: Path) -> None:
     """Put an older copy in its place, as most tools do: a new file, renamed."""
     copy = path.with_name("copy.db")
-    with sqlite3.connect(copy) as db:
+    with closing(sqlite3.connect(copy)) as db, db:
         db.execute("create table other(x)")
     copy.replace(path)
 
