@@ -153,8 +153,12 @@ WAYS: dict[str, list[Callable[[Any], Any]]] = {
         read(Card, {"type": "card", "number": "x", SECRET: 1}),
         read(complex, SECRET, dec_hook=lambda _, value: hook(value)),
         read(int, SECRET, version=2, upcasters={1: hook}),
-        lambda broker: look(broker, "body = cast(x'22ff' || body as blob)"),
-        lambda broker: look(broker, "body = cast(substr(body, 2) as blob)"),
+        lambda broker: look(
+            broker, "flags = flags & 15, body = cast(x'22ff' || body as blob)"
+        ),
+        lambda broker: look(
+            broker, "flags = flags & 15, body = cast(substr(body, 2) as blob)"
+        ),
     ],
     "LeaseLost": [twice],
     "InvalidReceipt": [foreign],
