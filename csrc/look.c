@@ -112,9 +112,11 @@ static struct holder run_holder(struct look *l, int64_t row) {
     int more = 0;
     sqlite3_stmt *s = reading_ints(&l->r, ST_LOOK_RUN, 0, INTS(l->n.subscription, row));
     while (!h.owner && (more = reading_step(&l->r, s)) > 0) {
-        int64_t place = row - sq.column_int64(s, 1);
+        int64_t first = sq.column_int64(s, 1);
+        if (first <= 0 || first > row) continue; /* of damage; or behind it */
+        int64_t place = row - first;
         const uint8_t *states = sq.column_blob(s, 2);
-        if (place < 0 || place / 4 >= sq.column_bytes(s, 2)) continue;
+        if (place / 4 >= sq.column_bytes(s, 2)) continue;
         if ((states[place / 4] >> (place & 3) * 2 & 3) != MEMBER_HELD) continue;
         h = (struct holder){sq.column_int64(s, 3),
                             run_deadline_ms(sq.column_int64(s, 0)),
