@@ -213,9 +213,9 @@ int unawaited_take(struct broker *b);
 void lead_group(struct engine *e, int wait);
 /* fdatasync what was committed, and confirm it. */
 void lead_sync(struct engine *e);
-/* Run one operation in the group's transaction: its outcome. With e->storage_error the
- * group is broken. */
-int64_t op_execute(struct engine *e, struct op *op);
+/* Run one operation in the group's transaction and keep its outcome; -1 when storage
+ * failed: then the group is broken, and runs again with it. */
+int op_run(struct engine *e, struct op *op);
 
 /* ---- damage.c: bodies that are not what was sent ---- */
 

@@ -87,7 +87,7 @@ static int transaction_commit(struct engine *e) {
 
 /* ---- one operation ---- */
 
-int64_t op_execute(struct engine *e, struct op *op) {
+static int64_t op_execute(struct engine *e, struct op *op) {
     int code;
     op->no_room = 0;
     if (op->full && ATOMIC_LOAD(&e->sync_failed))
@@ -120,6 +120,13 @@ int64_t op_execute(struct engine *e, struct op *op) {
     }
 }
 
+int op_run(struct engine *e, struct op *op) {
+    int64_t result = op_execute(e, op);
+    if (e->storage_error) return -1;
+    op_outcome(op, result);
+    return 0;
+}
+
 /* Everything else goes before the claims, and a claim that found nothing looks again
  * when something became ready in its class of channels: a claim that is parked had
  * nothing at the end of its group, not at its turn in it. Sends that wait for room look
@@ -132,9 +139,7 @@ static int group_execute(struct engine *e, struct link *group, int foreign, int 
             int again =
                 claims && op->result == 0 && e->wake_bits & wake_bit(op->channel);
             if (pass == 0 ? claims : pass == 1 ? !claims : !again) continue;
-            int64_t result = op_execute(e, op);
-            if (e->storage_error) return -1;
-            op_outcome(op, result);
+            if (op_run(e, op) < 0) return -1;
         }
     }
     return 0;

@@ -133,9 +133,7 @@ static int lines_move(struct engine *e, struct link *group, int all) {
     int64_t count = 0, bytes = 0;
     while ((op = line_take(e, group, all))) {
         bytes += bytes_of(op);
-        int64_t result = op_execute(e, op);
-        if (e->storage_error) return -1; /* the group will run again, and it with it */
-        op_outcome(op, result);
+        if (op_run(e, op) < 0) return -1;
         if (!op->no_room) {
             ATOMIC_STORE(&e->lines_moved_us, clock_real_us());
             if (++count < EMBQ_GROUP_COUNT && bytes < EMBQ_GROUP_BYTES) continue;
@@ -160,10 +158,7 @@ int lines_serve(struct engine *e, struct link *group, int foreign) {
     pthread_mutex_unlock(&e->mutex);
     if (!none && lines_move(e, group, all) < 0) return -1;
     LIST_EACH (op, group) {
-        if (!op->no_room) continue;
-        int64_t result = op_execute(e, op);
-        if (e->storage_error) return -1;
-        op_outcome(op, result);
+        if (op->no_room && op_run(e, op) < 0) return -1;
     }
     return 0;
 }

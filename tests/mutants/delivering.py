@@ -64,14 +64,15 @@ MUTANTS = [
         "test_confirming.py::test_a_failed_commit_confirms_nothing[receive auto_ack]",
         (
             "csrc/lead.c",
-            "            op_outcome(op, result);\n",
+            "    op_outcome(op, result);\n    return 0;\n",
             """\
-            op_outcome(op, result);
-            if (op->flags & EMBQ_CLAIM_AUTO_ACK && result > 0) {
-                pthread_mutex_lock(&e->mutex);
-                ring_finish(e, op);
-                ring_unlock(e);
-            }
+    op_outcome(op, result);
+    if (op->flags & EMBQ_CLAIM_AUTO_ACK && result > 0) {
+        pthread_mutex_lock(&e->mutex);
+        ring_finish(e, op);
+        ring_unlock(e);
+    }
+    return 0;
 """,
         ),
     ),

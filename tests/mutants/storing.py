@@ -15,14 +15,15 @@ SYNC, LEAD, CALLS, MESSAGE = (
 )
 SEND = "csrc/send.c"
 CHANNEL, ENGINE, OWNER = "csrc/channel.c", "csrc/engine.c", "csrc/owner.c"
-CONFIRMED_EARLY = """            op_outcome(op, result);
-            if (op->kind == %s && result > 0) {
-                pthread_mutex_lock(&e->mutex);
-                ring_finish(e, op);
-                ring_unlock(e);
-            }
+CONFIRMED_EARLY = """    op_outcome(op, result);
+    if (op->kind == %s && result > 0) {
+        pthread_mutex_lock(&e->mutex);
+        ring_finish(e, op);
+        ring_unlock(e);
+    }
+    return 0;
 """
-RESULT = "            op_outcome(op, result);\n"
+RESULT = "    op_outcome(op, result);\n    return 0;\n"
 
 MUTANTS = [
     mutant(
