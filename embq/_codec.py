@@ -16,6 +16,8 @@ CodecName = Literal["json", "msgpack", "raw"]
 _UNICODE = (UnicodeEncodeError, UnicodeDecodeError)
 _UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
+_NONE_OF_3, _NONE_OF_4, _NONE_OF_5 = ((None,) * count for count in (3, 4, 5))
+
 _pack = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
@@ -120,16 +122,20 @@ def encode_fields(
     Raises:
         InvalidArgument: A field is of the wrong type, or not to be written as JSON.
     """
-    text(type, "type")
-    text(source, "source")
-    text(key, "key")
-    attributes = _attributes(headers, version, correlation_id, reply_to, dedup_id)
+    # What is not given is not looked at: a field alone costs a send nothing else.
+    attributes = None
+    if (type, source, key) != _NONE_OF_3:
+        text(type, "type")
+        text(source, "source")
+        text(key, "key")
+    if (headers, version, correlation_id, reply_to, dedup_id) != _NONE_OF_5:
+        attributes = _attributes(headers, version, correlation_id, reply_to, dedup_id)
     texts = (type, source, key, attributes)
     try:
-        if (priority, delay, at, ttl, dedup_id) != (None, None, None, None, None):
+        if (priority, delay, at, ttl, dedup_id) != _NONE_OF_5:
             times = encode_times(priority, delay, at, ttl)
             return _pack((*texts, *times, dedup_id))
-        return _pack(texts) if texts != (None, None, None, None) else b""
+        return _pack(texts) if texts != _NONE_OF_4 else b""
     except UnicodeEncodeError as error:
         msg = f"type, source or key is not valid Unicode: {error.reason}"
         raise InvalidArgument(msg) from None

@@ -36,13 +36,15 @@ class Envelope:
             return self.bare
         return self._pack(*fields)
 
-    def _pack(self, *fields: Any) -> bytes:
+    def _pack(
+        self, type_: Any, source: Any, key: Any, headers: Any, version: Any, *rest: Any
+    ) -> bytes:
         """Pack them with what the queue adds: the broker's source, and its version."""
-        type_, source, key, headers, version, *others = fields
-        source = self._source if source is None else source
+        if source is None:
+            source = self._source
         if self._form is not None:
             version = self._form.check_version(version)
-        return encode_fields(type_, source, key, headers, version, *others)
+        return encode_fields(type_, source, key, headers, version, *rest)
 
     def item(self, item: Outgoing[Any]) -> Any:
         """Pack one of many: its body, or body and fields."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from embq.errors import InvalidArgument
 
 _CENTURY = 36_525 * 86_400.0  # seconds; a longer time is a mistake, as is infinity
+_NUMBER = (int, float)  # a union would be made anew by each call
 _INT_MAX = 2**31 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -37,13 +38,13 @@ def milliseconds(value: float | timedelta, what: str) -> int:
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, _NUMBER):
         msg = f"{what}: {type(value).__name__} is not a number of seconds"
         raise InvalidArgument(msg)
     if not 0 <= value <= _CENTURY:
         msg = f"{what}: {value!r} seconds is not between 0 and 100 years"
         raise InvalidArgument(msg)
-    return max(1, round(value * 1000)) if value else 0
+    return (round(value * 1000) or 1) if value else 0
 
 
 def limit_ms(value: float | timedelta, what: str = "timeout") -> int:
