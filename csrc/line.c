@@ -19,10 +19,6 @@
 #define PACE_SHARE 8          /* of the time that nothing moved */
 #define LOOK_AGAIN_US 1000000 /* what perishes and whose lease ends makes room too */
 
-static int64_t bytes_of(const struct op *op) {
-    return (int64_t)(op->size + op->extra_size);
-}
-
 /* ---- joining and leaving ---- */
 
 static struct line *line_find(const struct engine *e, int64_t channel) {
@@ -67,8 +63,8 @@ void line_join(struct engine *e, struct op *send) {
             if (((struct op *)at)->turn > send->turn) break;
     op_move(send, at, PLACE_LINE);
     send->line = l;
-    e->line_count++;
-    e->line_bytes += bytes_of(send);
+    ATOMIC_ADD(&e->line_count, 1);
+    e->line_bytes += op_bytes(send);
     ATOMIC_STORE(&send->deadline_us, send->wait_until_us);
     l->tried = e->transaction;
     if (list_first(&l->ops) == send) l->removed = send->removed;
@@ -77,8 +73,8 @@ void line_join(struct engine *e, struct op *send) {
 void line_left(const struct op *op) {
     struct engine *e = op->broker->engine;
     if (!op->line) return; /* a flush */
-    e->line_count--;
-    e->line_bytes -= bytes_of(op);
+    ATOMIC_ADD(&e->line_count, -1);
+    e->line_bytes -= op_bytes(op);
 }
 
 void line_give_up(struct engine *e, const struct op *op) {
@@ -89,6 +85,7 @@ void line_give_up(struct engine *e, const struct op *op) {
 }
 
 int line_is_before(struct engine *e, const struct op *send) {
+    if (!ATOMIC_LOAD(&e->line_count)) return 0;
     pthread_mutex_lock(&e->mutex);
     const struct line *l = line_find(e, send->channel);
     int before = l && !list_is_empty(&l->ops) &&
@@ -132,7 +129,7 @@ static int lines_move(struct engine *e, struct link *group, int all) {
     struct op *op;
     int64_t count = 0, bytes = 0;
     while ((op = line_take(e, group, all))) {
-        bytes += bytes_of(op);
+        bytes += op_bytes(op);
         if (op_run(e, op) < 0) return -1;
         if (!op->no_room) {
             ATOMIC_STORE(&e->lines_moved_us, clock_real_us());

@@ -85,7 +85,7 @@ struct op {
     double rate;                   /* REDRIVE: messages a second; 0: no limit */
     /* PURGE: of the sequences; removed so far. DELETE: of the runs; messages. */
     int64_t below, total;
-    uint8_t no_room; /* SEND: its queue blocks, and had no room for it */
+    uint8_t no_room; /* SEND: there was no room for it, or others wait for it */
     uint8_t flushes; /* BARRIER: waits for what its broker staged, also in lines */
     uint64_t turn;   /* of a send in its line, a flush behind them; 0: in none yet */
     int64_t removed; /* SEND that had no room: what its queue had removed by then */
@@ -116,6 +116,11 @@ const char *op_error(const struct op *op);
 /* Leave a list, go to another. Under the mutex. */
 void op_move(struct op *op, struct link *head, enum op_place place);
 void op_unlink(struct op *op);
+
+/* What it takes of a bound in bytes, of the ring, of a group. */
+static inline int64_t op_bytes(const struct op *op) {
+    return (int64_t)(sizeof *op + op->size + op->extra_size);
+}
 
 static inline void list_init(struct link *head) {
     head->prev = head->next = head;

@@ -36,10 +36,6 @@ void ring_init(struct engine *e) {
     e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = 0;
 }
 
-static int64_t bytes_of(const struct op *op) {
-    return (int64_t)(sizeof *op + op->size + op->extra_size);
-}
-
 /* Nothing is lost by letting it wait for the end of a sync, as it needs the next one
  * anyway. A barrier is in this class with the sends that it must not overtake. */
 static int is_patient(const struct op *op) {
@@ -53,14 +49,14 @@ static int has_room(const struct engine *e, const struct op *op) {
     int64_t count = e->ring_count + (joins ? e->line_count : 0);
     int64_t bytes = e->ring_bytes + (joins ? e->line_bytes : 0);
     return count < EMBQ_RING_COUNT &&
-           (count == 0 || bytes + bytes_of(op) <= EMBQ_RING_BYTES);
+           (count == 0 || bytes + op_bytes(op) <= EMBQ_RING_BYTES);
 }
 
 static void ring_put(struct engine *e, struct op *op) {
     ATOMIC_ADD(&op->refs, 1);
     op_move(op, &e->ring, PLACE_RING);
     e->ring_count++;
-    e->ring_bytes += bytes_of(op);
+    e->ring_bytes += op_bytes(op);
     e->patient += is_patient(op);
     if (op->lingers && e->lingering++ == 0) e->linger_since_us = clock_real_us();
 }
@@ -68,7 +64,7 @@ static void ring_put(struct engine *e, struct op *op) {
 void ring_drop(struct engine *e, struct op *op) {
     op_unlink(op);
     e->ring_count--;
-    e->ring_bytes -= bytes_of(op);
+    e->ring_bytes -= op_bytes(op);
     e->patient -= is_patient(op);
     e->lingering -= op->lingers;
     if (e->room_waiters) {
@@ -87,7 +83,7 @@ int ring_take(struct engine *e, struct link *group) {
         if (op->kind == OP_CHECKPOINT && count) break; /* alone in its group */
         ring_drop(e, op);
         op_move(op, group, PLACE_GROUP);
-        bytes += bytes_of(op);
+        bytes += op_bytes(op);
         count++;
         if (op->kind == OP_CHECKPOINT) break;
     }

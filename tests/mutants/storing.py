@@ -328,7 +328,7 @@ MUTANTS = [
         "test_threads.py::test_what_is_staged_is_bounded",
         (
             "csrc/ring.c",
-            "bytes + bytes_of(op) <= EMBQ_RING_BYTES",
+            "bytes + op_bytes(op) <= EMBQ_RING_BYTES",
             "e->ring_bytes + bytes_of(op) > 0",
         ),
     ),
