@@ -134,16 +134,17 @@ static int catch_up(struct engine *e) {
     return timers_expire(e) < 0 || runs_flush(e) < 0 ? -1 : 0;
 }
 
-/* What waits goes first, in the order of its calls, whatever its size. */
+/* What waits goes first, in the order of its calls, whatever its size; also when the
+ * queue blocks no more, or has no bounds any more: then it goes on by what holds now.
+ */
 static int is_behind(struct engine *e, const struct op *send, const struct channel *c) {
-    return c->options.overflow == OVERFLOW_BLOCK &&
-           (c->no_room_at == e->looks || line_is_before(e, send));
+    return c->no_room_at == e->looks || line_is_before(e, send);
 }
 
-/* No room: in a queue that blocks it waits, unless it would for ever. */
+/* It waits, unless it would for ever. */
 static int wait_or_refuse(const struct engine *e, struct op *send, struct channel *c,
                           struct load more) {
-    if (c->options.overflow == OVERFLOW_BLOCK && fits(c, (struct load){0}, more)) {
+    if (fits(c, (struct load){0}, more)) {
         send->no_room = 1;
         send->removed = c->sub.removed;
         c->no_room_at = e->looks;
@@ -151,17 +152,21 @@ static int wait_or_refuse(const struct engine *e, struct op *send, struct channe
     return refuse(c, more);
 }
 
+int overflow_matters(struct engine *e, const struct op *send, const struct channel *c) {
+    return options_are_bounded(&c->options) || is_behind(e, send, c);
+}
+
 int overflow_check(struct engine *e, struct op *send, struct channel *c, int64_t count,
                    int64_t bytes) {
     const struct load more = {count, bytes};
     if (!count) return 0; /* a duplicate of what is stored */
-    if (!is_behind(e, send, c)) {
-        if (fits(c, load_of(c), more)) return 0;
-        if (catch_up(e) < 0) return -1;
-        if (fits(c, load_of(c), more)) return 0;
+    if (is_behind(e, send, c)) return wait_or_refuse(e, send, c, more);
+    if (fits(c, load_of(c), more)) return 0;
+    if (catch_up(e) < 0) return -1;
+    if (fits(c, load_of(c), more)) return 0;
+    switch (c->options.overflow) {
+    case OVERFLOW_BLOCK: return wait_or_refuse(e, send, c, more);
+    case OVERFLOW_REJECT: return refuse(c, more);
+    default: return make_way(e, c, more);
     }
-    return c->options.overflow == OVERFLOW_REJECT ||
-                   c->options.overflow == OVERFLOW_BLOCK
-               ? wait_or_refuse(e, send, c, more)
-               : make_way(e, c, more);
 }

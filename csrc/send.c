@@ -343,7 +343,7 @@ static int64_t batch_send(struct engine *e, struct op *op, struct channel *c,
     int plain = batch_check(c, u, count, now_ms);
     if (plain < 0) return plain;
     int code = channel_has_room(c, count); /* for all of them, before the first */
-    if (code == 0 && options_are_bounded(&c->options))
+    if (code == 0 && overflow_matters(e, op, c))
         code = batch_fits(e, op, c, u, count, now_ms);
     if (code < 0) return code;
     if (count) channel_offer(e, c);
@@ -359,7 +359,7 @@ static int64_t one_send(struct engine *e, struct op *op, struct channel *c,
     item_open(&it, c, (struct slice){op->bytes, op->size},
               (struct slice){op->bytes + op->size, op->extra_size}, now_ms);
     int code = item_check(c, &it);
-    if (code == 0 && options_are_bounded(&c->options)) {
+    if (code == 0 && overflow_matters(e, op, c)) {
         struct need need = {0};
         code = need_add(e, c, &it, now_ms, &need);
         unique_free(&need.ids);

@@ -80,6 +80,9 @@ static inline int is_between(int64_t value, int64_t least, int64_t most) {
 static inline int options_are_bounded(const struct options *o) {
     return (o->max_messages | o->max_bytes) != 0;
 }
+/* Whether this send is to be asked about: its queue has bounds, or others wait before
+ * it. */
+int overflow_matters(struct engine *e, const struct op *send, const struct channel *c);
 /* Room for so many more, of so many bytes of bodies, which the queue's policy may make:
  * 0, or a code, and then nothing was removed for it. */
 int overflow_check(struct engine *e, struct op *send, struct channel *c, int64_t count,

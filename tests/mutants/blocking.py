@@ -6,14 +6,48 @@ from mutant import mutant
 
 LINE, RING, LEAD, ADMIN = "csrc/line.c", "csrc/ring.c", "csrc/lead.c", "csrc/admin.c"
 OVERFLOW, KEEPER = "csrc/overflow.c", "csrc/keeper.c"
-BLOCKING = "test_blocking.py"
+BLOCKING, POLICIES = "test_blocking.py", "test_policies.py"
 
 MUTANTS = [
     mutant(
         "A send passes those that wait for room",
         "CASE 57",
         f"{BLOCKING}::test_a_small_one_does_not_pass_a_large_one",
-        (OVERFLOW, "(c->no_room_at == e->looks || line_is_before(e, send))", "0"),
+        (
+            OVERFLOW,
+            "c->no_room_at == e->looks || line_is_before(e, send)",
+            "(void)e, (void)send, (void)c, 0",
+        ),
+    ),
+    mutant(
+        "Once a queue blocks no more, a send passes those that wait",
+        "CASE 57",
+        f"{POLICIES}::test_those_that_wait_go_first[drop_oldest-this process]",
+        (
+            OVERFLOW,
+            "return c->no_room_at == e->looks || line_is_before(e, send);",
+            "return c->options.overflow == OVERFLOW_BLOCK && line_is_before(e, send);",
+        ),
+    ),
+    mutant(
+        "Once a queue has no bounds, a send passes those that wait",
+        "CASE 57",
+        f"{POLICIES}::test_those_that_wait_go_first[no_bounds-another]",
+        (
+            OVERFLOW,
+            "return options_are_bounded(&c->options) || is_behind(e, send, c);",
+            "return (void)e, (void)send, options_are_bounded(&c->options);",
+        ),
+    ),
+    mutant(
+        "A send passes one that found no room in its group, once there are no bounds",
+        "CASE 57",
+        f"{POLICIES}::test_one_that_was_refused_in_the_group[options0]",
+        (
+            OVERFLOW,
+            "    return c->no_room_at == e->looks || line_is_before",
+            "    return line_is_before",
+        ),
     ),
     mutant(
         "What comes back to its line goes to the end of it",
@@ -98,7 +132,7 @@ MUTANTS = [
         "A batch that can never fit waits",
         "CASE 57",
         f"{BLOCKING}::test_what_can_never_fit",
-        (OVERFLOW, " && fits(c, (struct load){0}, more)", ""),
+        (OVERFLOW, "if (fits(c, (struct load){0}, more)) {", "if (1) {"),
     ),
     mutant(
         "What was taken back by a signal is stored once there is room",
