@@ -5,6 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef EMBQ_COUNT_OPS
+int64_t ops_alive;
+#define COUNT_OPS(more) ATOMIC_ADD(&ops_alive, (more))
+#else
+#define COUNT_OPS(more) ((void)0)
+#endif
+
 struct op *op_new(struct broker *b, enum op_kind kind, int64_t channel, size_t size,
                   size_t extra_size) {
     struct op *op = malloc(sizeof *op + size + extra_size);
@@ -14,6 +21,7 @@ struct op *op_new(struct broker *b, enum op_kind kind, int64_t channel, size_t s
         return NULL;
     }
     memset(op, 0, sizeof *op);
+    COUNT_OPS(1);
     op->refs = 1;
     op->generation = fork_generation;
     op->kind = (uint8_t)kind;
@@ -32,6 +40,7 @@ void op_release(struct op *op) {
     pack_free(&op->receipts);
     free(op->error);
     free(op);
+    COUNT_OPS(-1);
 }
 
 void op_outcome(struct op *op, int64_t result) {

@@ -106,6 +106,10 @@ struct op {
 /* A flag of OP_CLAIM beside the public ones: a prefetch never takes a suspect. */
 #define CLAIM_NO_SUSPECT 0x100
 
+#ifdef EMBQ_COUNT_OPS
+extern int64_t ops_alive; /* for programs that look for one that nobody freed */
+#endif
+
 struct op *op_new(struct broker *b, enum op_kind kind, int64_t channel, size_t size,
                   size_t extra_size);
 void op_release(struct op *op);

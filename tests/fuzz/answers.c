@@ -7,6 +7,10 @@ int64_t resumed(int64_t code) {
     return code;
 }
 
+void operations_check(void) {
+    CHECK(ATOMIC_LOAD(&ops_alive) == 0);
+}
+
 int claimed(embq_ref broker, int64_t code) {
     embq_bytes notes = {0};
     if (code < 0 || !(code & EMBQ_DAMAGED)) return (int)code;
@@ -31,6 +35,7 @@ int code_is_typed(int64_t code) {
     case EMBQ_INVALID_ARGUMENT:
     case EMBQ_NOT_FOUND:
     case EMBQ_FULL:
+    case EMBQ_QUEUE_FULL:
     case EMBQ_STORAGE_FULL:
     case EMBQ_MESSAGE_TOO_LARGE:
     case EMBQ_LEASE_LOST:
@@ -101,6 +106,12 @@ int64_t stat_of(const embq_bytes *stats, const char *name) {
     return -1;
 }
 
+struct bounds bounds_of(uint8_t pick) {
+    static const int64_t messages[] = {0, 1, 3, 9}, bytes[] = {0, 20, 300, 4000};
+    struct bounds b = {messages[pick >> 1 & 3], bytes[pick >> 3 & 3], pick >> 5 & 3};
+    return pick & 1 ? (struct bounds){0} : b;
+}
+
 struct packer options_packed(const struct queue_options *o) {
     struct packer p = {0};
     pack_array(&p, 17);
@@ -118,7 +129,9 @@ struct packer options_packed(const struct queue_options *o) {
     pack_bool(&p, 0);
     pack_int(&p, o->ordered);
     pack_int(&p, 300000);
-    for (int i = 0; i < 3; i++) pack_int(&p, 0);
+    pack_int(&p, o->bounds.messages);
+    pack_int(&p, o->bounds.bytes);
+    pack_int(&p, o->bounds.overflow);
     CHECK(!p.failed);
     return p;
 }

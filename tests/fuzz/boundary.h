@@ -71,7 +71,7 @@ void broker_free(int which);
 /* No interrupted call is left of this thread. */
 void pending_end(void);
 /* The messages that all queues of the file have or dropped, once nothing of the broker
- * is staged; -1 when that cannot be told. */
+ * is staged; -1 when that cannot be told, or sends wait for room. */
 int64_t total_of(int broker);
 void batch_note(const embq_bytes *batch, int64_t count, int64_t channel);
 /* Whether anybody was ever given this receipt. A run that does not exist is passed

@@ -122,6 +122,8 @@ static void sql_damage(const struct input *in, const char *path) {
     sq.exec(db, "pragma synchronous = off; pragma ignore_check_constraints = on", NULL,
             NULL, NULL);
     sq.exec(db, "begin", NULL, NULL, NULL);
+    if (in->head.c & 2)
+        sq.exec(db, "update embq_meta set fingerprint = 0", NULL, NULL, NULL);
     for (int i = 0; i < in->count; i++) {
         struct record r = input_record(in, i);
         if (r.kind >= DAMAGES || !IS_SQL(r.kind)) continue;
@@ -211,7 +213,7 @@ int damage_apply(const struct input *in, const char *path) {
         sql += kind < DAMAGES && IS_SQL(kind);
         bytes += kind < DAMAGES && !IS_SQL(kind);
     }
-    if (sql) sql_damage(in, path);
+    if (sql || (bytes && in->head.c & 2)) sql_damage(in, path);
     snprintf(wal_path, sizeof wal_path, "%s-wal", path);
     struct image database = file_read(path), wal = file_read(wal_path);
     schema_tighten(&database);

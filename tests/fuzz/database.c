@@ -5,6 +5,9 @@
  * is the file as it is, or its -wal.
  *
  *     head.kind   the seed                     head.c & 1   open at full
+ *                                                     & 2   without a fingerprint of
+ *                                                           the schema, which else
+ *                                                           refuses most damage to it
  *     head.a & 1  with the -wal of a killed process
  *            & 2  as another file: a copy, whose leases are void
  *            & 4  damage by SQL stays in the -wal

@@ -93,6 +93,8 @@ void clocks_move(int64_t by_ms);
 
 /* The outcome of a call after signals: libFuzzer's own clock sends some. */
 int64_t resumed(int64_t code);
+/* Once nothing is open: every operation that was ever made was freed. */
+void operations_check(void);
 /* One of the codes that embq_api.h allows to reach a user: none of those that only
  * _native understands, and nothing undefined. */
 int code_is_typed(int64_t code);
@@ -113,7 +115,12 @@ struct queue_options {
     int64_t visibility_ms, max_receives, first_ms, cap_ms, max_body;
     double factor;
     int64_t delay_ms, ttl_ms, ordered;
+    struct bounds {
+        int64_t messages, bytes, overflow;
+    } bounds;
 };
+/* Half of all queues have bounds, each policy as often as another. */
+struct bounds bounds_of(uint8_t pick);
 /* Packed as embq_declare wants it; pack_free() it. */
 struct packer options_packed(const struct queue_options *o);
 

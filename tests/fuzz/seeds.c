@@ -14,8 +14,9 @@ static struct receipt_of held[512];
 
 static int64_t declare_ordered(const char *name, const char *dead, int64_t max_receives,
                                int64_t ordered) {
-    const struct queue_options options = {
-        "json", dead, 30000, max_receives, 1000, 300000, 1 << 20, 2.0, 0, 0, ordered};
+    const struct queue_options options = {"json", dead,   30000,   max_receives,
+                                          1000,   300000, 1 << 20, 2.0,
+                                          0,      0,      ordered, {0}};
     struct packer p = options_packed(&options);
     embq_bytes stored = {0};
     int64_t id = embq_declare(broker, name, strlen(name), p.data, p.size, &stored);

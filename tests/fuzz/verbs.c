@@ -24,6 +24,8 @@ enum verb {
 
 _Static_assert(VERB_FLUSH == VERBS - 1, "VERBS counts them");
 
+#define BUSY_MS 200 /* a close waits for so long for staged sends without room ... */
+#define SEND_MS 20  /* ... and a send, a flush */
 #define HELD_MAX 256
 #define LOOKED_MOST 64
 #define DRAIN_ROUNDS 512
@@ -45,7 +47,8 @@ static struct driver {
 static int code_is_harmless(int64_t code) {
     return code >= 0 || code == EMBQ_NOT_FOUND || code == EMBQ_LEASE_LOST ||
            code == EMBQ_INVALID_RECEIPT || code == EMBQ_INVALID_ARGUMENT ||
-           code == EMBQ_MESSAGE_TOO_LARGE || code == EMBQ_BUSY ||
+           code == EMBQ_MESSAGE_TOO_LARGE || code == EMBQ_QUEUE_FULL ||
+           code == EMBQ_BUSY ||
            code == EMBQ_COMMIT_UNCERTAIN; /* the last two: a machine under load */
 }
 
@@ -59,7 +62,7 @@ static int64_t checked(int64_t code) {
 
 static void opened(int full) {
     embq_ref broker = 0;
-    int code = embq_open(d.path, full ? EMBQ_OPEN_FULL : 0, 1000, -1, &broker);
+    int code = embq_open(d.path, full ? EMBQ_OPEN_FULL : 0, BUSY_MS, -1, &broker);
     if (code == EMBQ_NO_SCHEMA && !d.sound) d.failed = 1;
     else checked(code);
     CHECK((code == 0) == (broker != 0));
@@ -111,7 +114,8 @@ static void declare(const struct input *in, const struct record *r) {
                                           2.0,
                                           0,
                                           r->b & 8 ? 1000 : 0,
-                                          (r->b >> 4) % 3};
+                                          (r->b >> 4) % 3,
+                                          bounds_of(r->c)};
     struct packer p = options_packed(&options);
     embq_bytes stored = {0};
     int64_t id = name.size ? checked(embq_declare(d.broker, name.data, name.size,
@@ -127,12 +131,12 @@ static void send(const struct input *in, const struct record *r) {
     struct slice body = input_bytes(in, r->n);
     int64_t channel = channel_at(r->a);
     if (r->kind == VERB_FIRST + VERB_SEND) {
-        checked(embq_send(d.broker, channel, body.data, body.size, "", 0, -1));
+        checked(embq_send(d.broker, channel, body.data, body.size, "", 0, SEND_MS));
     } else if (r->kind == VERB_SEND_MANY + VERB_FIRST) {
         struct packer p = {0};
         pack_array(&p, r->b % 8);
         for (int i = 0; i < r->b % 8; i++) pack_blob(&p, body.data, body.size);
-        checked(embq_send_many(d.broker, channel, p.data, p.size, -1, NULL));
+        checked(embq_send_many(d.broker, channel, p.data, p.size, SEND_MS, NULL));
         pack_free(&p);
     } else {
         embq_ref ticket =
@@ -140,8 +144,8 @@ static void send(const struct input *in, const struct record *r) {
         checked(ticket);
         if (ticket > 0) {
             int64_t row = r->b % 2 ? EMBQ_INTERRUPTED : 0;
-            while (row == EMBQ_INTERRUPTED) row = embq_ticket_wait(ticket, 5000);
-            checked(row);
+            while (row == EMBQ_INTERRUPTED) row = embq_ticket_wait(ticket, SEND_MS);
+            if (row != EMBQ_NOT_YET) checked(row); /* else it waits for room */
             embq_ticket_free(ticket);
         }
     }
@@ -276,7 +280,7 @@ static void record_run(const struct input *in, const struct record *r) {
         opened(r->a & 1);
         break;
     case VERB_DRAIN: drain(channel, r->c & 1); break;
-    case VERB_FLUSH: checked(embq_flush(d.broker, -1)); break;
+    case VERB_FLUSH: checked(embq_flush(d.broker, SEND_MS)); break;
     default: break;
     }
 }
@@ -304,7 +308,7 @@ void verbs_run(const struct input *in, const char *path, int sound) {
     if (d.broker) {
         embq_bytes names = {0};
         consumer_end();
-        checked(embq_flush(d.broker, -1));
+        checked(embq_flush(d.broker, SEND_MS));
         checked(embq_queues(d.broker, &names));
         embq_bytes_free(&names);
         clocks_move(100 * DAY_MS);
@@ -312,4 +316,5 @@ void verbs_run(const struct input *in, const char *path, int sound) {
             if (d.channels[i]) judge(d.channels[i]);
     }
     closed();
+    operations_check();
 }
