@@ -106,10 +106,11 @@ int64_t stat_of(const embq_bytes *stats, const char *name) {
     return -1;
 }
 
-struct bounds bounds_of(uint8_t pick) {
-    static const int64_t messages[] = {0, 1, 3, 9}, bytes[] = {0, 20, 300, 4000};
-    struct bounds b = {messages[pick >> 1 & 3], bytes[pick >> 3 & 3], pick >> 5 & 3};
-    return pick & 1 ? (struct bounds){0} : b;
+struct bounds bounds_of(int64_t v) {
+    static const int64_t messages[] = {1, 3, 9, 0}, bytes[] = {0, 4000, 300, 20};
+    unsigned pick = (unsigned)((uint64_t)v * 0x9e3779b97f4a7c15u >> 57); /* mixed */
+    struct bounds b = {messages[pick >> 1 & 3], bytes[pick >> 3 & 3], pick >> 5};
+    return pick & 1 ? b : (struct bounds){0};
 }
 
 struct packer options_packed(const struct queue_options *o) {

@@ -77,7 +77,7 @@ static struct packer options_of(const struct record *r) {
                               0,
                               r->b & 0x10 ? 300 : 0,
                               r->b >> 5 & 3,
-                              bounds_of((uint8_t)(r->n >> 16))};
+                              bounds_of(r->v)};
     int64_t *numbers[] = {&o.visibility_ms, &o.max_receives, &o.first_ms, &o.cap_ms};
     if (r->c & 0x10) o.max_body = input_number((uint8_t)(r->n >> 8), r->v);
     if (r->c & 1) *numbers[r->c >> 1 & 3] = input_number((uint8_t)(r->n >> 8), r->v);

@@ -120,7 +120,7 @@ struct queue_options {
     } bounds;
 };
 /* Half of all queues have bounds, each policy as often as another. */
-struct bounds bounds_of(uint8_t pick);
+struct bounds bounds_of(int64_t v);
 /* Packed as embq_declare wants it; pack_free() it. */
 struct packer options_packed(const struct queue_options *o);
 

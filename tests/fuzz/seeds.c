@@ -12,11 +12,11 @@ static embq_ref broker;
 static int64_t queue_a, queue_b;
 static struct receipt_of held[512];
 
-static int64_t declare_ordered(const char *name, const char *dead, int64_t max_receives,
-                               int64_t ordered) {
+static int64_t declare_placed(const char *name, const char *dead, int64_t max_receives,
+                              int64_t ordered, struct bounds bounds) {
     const struct queue_options options = {"json", dead,   30000,   max_receives,
                                           1000,   300000, 1 << 20, 2.0,
-                                          0,      0,      ordered, {0}};
+                                          0,      0,      ordered, bounds};
     struct packer p = options_packed(&options);
     embq_bytes stored = {0};
     int64_t id = embq_declare(broker, name, strlen(name), p.data, p.size, &stored);
@@ -27,7 +27,7 @@ static int64_t declare_ordered(const char *name, const char *dead, int64_t max_r
 }
 
 static int64_t declare(const char *name, const char *dead, int64_t max_receives) {
-    return declare_ordered(name, dead, max_receives, 0);
+    return declare_placed(name, dead, max_receives, 0, (struct bounds){0});
 }
 
 static void send(int64_t queue, size_t size) {
@@ -130,9 +130,10 @@ static void fill_large(void) {
 static void fill_many_queues(void) {
     for (char c = 'c'; c < 'c' + 18; c++) {
         char name[] = {c, 0};
-        send(declare(name, NULL, 5), 20);
+        struct bounds two = {2, 0, c % 4};
+        send(declare_placed(name, "a.dead", 5, 0, two), 20);
     }
-    int64_t keyed = declare_ordered("keyed", "a.dead", 3, 1);
+    int64_t keyed = declare_placed("keyed", "a.dead", 3, 1, (struct bounds){0});
     for (int i = 0; i < 9; i++) send(keyed, (size_t)i % 3 * 2 + 1);
     CHECK(claim(keyed, 4) == 1);
     send(queue_a, 20);

@@ -115,7 +115,7 @@ static void declare(const struct input *in, const struct record *r) {
                                           0,
                                           r->b & 8 ? 1000 : 0,
                                           (r->b >> 4) % 3,
-                                          bounds_of(r->c)};
+                                          bounds_of(r->v)};
     struct packer p = options_packed(&options);
     embq_bytes stored = {0};
     int64_t id = name.size ? checked(embq_declare(d.broker, name.data, name.size,
