@@ -48,6 +48,7 @@ void engine_rest(struct engine *e, int checkpoint) {
     pthread_mutex_lock(&e->mutex);
     e->leading = e->syncing = e->keeper_leads = e->keeper_syncs = 0;
     ATOMIC_STORE(&e->completing, 0);
+    ATOMIC_STORE(&e->keeper_waits, 0);
     ATOMIC_STORE(&e->extended, 0);
     pthread_mutex_unlock(&e->mutex);
     runs_drop(e);
@@ -93,8 +94,8 @@ int engine_attach(struct engine *e) {
 }
 
 static int has_role(const struct engine *e) {
-    return (e->leading && !e->keeper_leads) || (e->syncing && !e->keeper_syncs) ||
-           ATOMIC_LOAD(&e->watching) > 0;
+    int leads = e->leading && !e->keeper_leads && !ATOMIC_LOAD(&e->keeper_waits);
+    return leads || (e->syncing && !e->keeper_syncs) || ATOMIC_LOAD(&e->watching) > 0;
 }
 
 int engine_quiesce(struct engine *e, int64_t limit_us) {

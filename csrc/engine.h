@@ -134,6 +134,7 @@ struct engine {
     int keeper_runs;
     uint32_t keeper_word; /* futex: bumped to wake it */
     int keeper_sleeps, keeper_stops;
+    int keeper_waits; /* it leads, and is no further than the gate: it may be ended */
     int keeper_busy; /* at a checkpoint or other chores: it will not lead for a while */
     int64_t checkpoint_after_us; /* the last one got nowhere: not before then */
     int64_t held_since_us;       /* a reader keeps a WAL that is too long; 0: none */

@@ -268,7 +268,11 @@ static int nobody_waits(struct engine *e) {
 static enum begun lead_begin(struct engine *e, int wait, int *code) {
     int64_t look_end =
         clock_real_us() + (wait ? BUSY_LOOK_KEEPER_US : BUSY_LOOK_CALLER_US);
+    /* Another process may be stopped in the gate: who closes or forks does not wait for
+     * a keeper that waits there (test_closing.py, test_forking_beside.py). */
+    if (wait) ATOMIC_STORE(&e->keeper_waits, 1);
     *code = gate_enter(e->gate_fd, wait);
+    if (wait) ATOMIC_STORE(&e->keeper_waits, 0);
     if (*code == 0) return ASK_KEEPER;
     while (*code > 0) {
         int result = transaction_begin(e);

@@ -41,6 +41,18 @@ MUTANTS = [
         tries=3,
     ),
     mutant(
+        "close() waits for a keeper that waits in the gate",
+        "CASE 32",
+        "test_stopped.py::test_close",
+        ("csrc/attach.c", " && !ATOMIC_LOAD(&e->keeper_waits);", ";"),
+    ),
+    mutant(
+        "A fork waits for a keeper that waits in the gate",
+        "7, CASE 30",
+        "test_stopped.py::test_fork",
+        (LEAD, "if (wait) ATOMIC_STORE(&e->keeper_waits, 1);", ""),
+    ),
+    mutant(
         "There is no guard",
         "1, CASE 28",
         f"{OTHER_SQLITE}[apsw]",
