@@ -72,6 +72,15 @@ GUARDS = {
             "int guard_lock(struct guard *g) {\n    if (g) return 0;\n",
         ),
     ),
+    "checksum": _without(
+        "the checksum of the body (is it what was sent?)",
+        (
+            "csrc/checksum.h",
+            "    return priority | MESSAGE_CHECKED |\n"
+            "           (int64_t)crc32c(body, size) << MESSAGE_CHECKSUM_BIT;\n",
+            "    (void)body, (void)size;\n    return priority;\n",
+        ),
+    ),
     "bounds": _without(
         "the look for bounds (queue has none)",
         (
