@@ -60,6 +60,7 @@ void engine_rest(struct engine *e, int checkpoint) {
     if (!list_is_empty(&e->unsynced))
         lead_sync(e); /* the keeper was asked, and is gone */
     connections_close(e, checkpoint);
+    e->names_since = 0;
     file_close(&e->wal_fd);
     file_close(&e->gate_fd);
 }

@@ -8,6 +8,8 @@
 #include "ring.h"
 #include "store.h"
 
+#include "names.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -320,6 +322,7 @@ void embq_after_fork_parent(void) {
 static void engine_forget_parent(struct engine *e) {
     consumers_forget(e);
     /* Copies: the locks are the parent's as long as that lives, but not longer. */
+    e->names_since = 0;
     file_close(&e->life_fd);
     file_close(&e->gate_fd);
     file_close(&e->wal_fd);
@@ -348,6 +351,7 @@ void embq_after_fork_child(void) {
     fork_generation++;
     pthread_mutex_init(&registry_mutex, NULL);
     guard_forget_all();
+    names_forget();
     for (struct engine *e = engines; e; e = e->next) engine_forget_parent(e);
     fork_is_over();
 }

@@ -68,6 +68,7 @@ struct engine {
     struct statement_cache *statements, *read_statements;
     pthread_mutex_t read_mutex;
     int wal_fd, gate_fd, life_fd;
+    uint64_t names_since; /* the fence looked, and they are watched; see names.h */
     struct wal_index wal;
 
     /* The ring of waiting calls and the roles. Under `mutex`. */

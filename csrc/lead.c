@@ -9,6 +9,7 @@
  * before sends, so that one that cannot be stored (a full disk) takes nobody with it.
  */
 #include "line.h"
+#include "names.h"
 #include "ring.h"
 #include "store.h"
 
@@ -54,7 +55,10 @@ static void transaction_rollback(struct engine *e) {
 /* After a commit, before anybody is told: is the file that we wrote still the file? */
 static int fence_check(struct engine *e) {
     int moved = 0;
+    if (names_are_kept(e->names_since)) return 0;
+    uint64_t since = names_watch(e->path); /* before the look */
     sq.file_control(e->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    e->names_since = since;
     if (!moved && !wal_file_gone(e->wal_fd)) return 0;
     int code = error_set(EMBQ_DATABASE_REPLACED,
                          "%s: the file was moved, removed or replaced while it was in "

@@ -9,6 +9,7 @@ from mutant import mutant
 
 LEAD, RING, WATCH = "csrc/lead.c", "csrc/ring.c", "csrc/watch.c"
 FILES, ENGINE, OWNER = "csrc/files.c", "csrc/engine.c", "csrc/owner.c"
+NAMES = "csrc/names.c"
 WAITING, KILLS = "test_waiting.py", "test_kills.py"
 OTHER_SQLITE = "test_files.py::test_another_sqlite_on_the_live_file"
 
@@ -28,6 +29,30 @@ MUTANTS = [
             "    if (!moved && !wal_file_gone(e->wal_fd)) return 0;",
             "    if (!wal_file_gone(e->wal_fd)) return 0;",
         ),
+    ),
+    mutant(
+        "The fence believes that no name ever changes",
+        "1, CASE 12",
+        "test_replaced.py::test_a_file_that_was_replaced",
+        (NAMES, "    int kept = moment == since;", "    int kept = since > 0;"),
+    ),
+    mutant(
+        "The fence watches no folders",
+        "1, CASE 12",
+        "test_moved_folders.py::test_a_folder_is_moved",
+        (NAMES, "if (!watch(name, IN_MOVE_SELF)) return 0;", "(void)0;"),
+    ),
+    mutant(
+        "The fence takes a folder that became a link for what it was",
+        "1, CASE 12",
+        "test_moved_folders.py::test_a_folder_becomes_a_link",
+        (NAMES, " && !strcmp(real, path);", ";"),
+    ),
+    mutant(
+        "The fence does not see what is mounted over the file",
+        "1, CASE 12",
+        "test_moved_folders.py::test_a_mount_over_the_folder",
+        (NAMES, "poll(two, 2, 0) != 0)", "poll(two, 1, 0) != 0)"),
     ),
     mutant(
         "There is no gate",
