@@ -76,8 +76,10 @@ GUARDS = {
         "the checksum of the body (is it what was sent?)",
         (
             "csrc/checksum.h",
-            "    return priority | MESSAGE_CHECKED |\n"
-            "           (int64_t)crc32c(body, size) << MESSAGE_CHECKSUM_BIT;\n",
+            (
+                "    return priority | MESSAGE_CHECKED |\n"
+                "           (int64_t)crc32c(body, size) << MESSAGE_CHECKSUM_BIT;\n"
+            ),
             "    (void)body, (void)size;\n    return priority;\n",
         ),
     ),
