@@ -57,6 +57,7 @@ void engine_rest(struct engine *e, int checkpoint) {
     memset(e->absent, 0, sizeof e->absent);
     memset(&e->no_delete, 0, sizeof e->no_delete);
     memset(&e->no_redrive, 0, sizeof e->no_redrive);
+    memset(&e->no_forget, 0, sizeof e->no_forget);
     if (!list_is_empty(&e->unsynced))
         lead_sync(e); /* the keeper was asked, and is gone */
     connections_close(e, checkpoint);

@@ -36,6 +36,7 @@
 /* Of a counter in the file: sums of them stay in an int64. */
 #define EMBQ_COUNTER_MAX ((int64_t)1 << 61)
 #define EMBQ_RUN_IDS 1024
+#define EMBQ_NAME_MAX 255 /* bytes: of a scope, of a key in it */
 #define EMBQ_RING_COUNT 65536
 #define EMBQ_RING_BYTES ((int64_t)64 << 20)
 #define EMBQ_GROUP_COUNT 4096

@@ -25,10 +25,9 @@ static struct op *op_of(struct broker *b, enum op_kind kind, int64_t channel,
     return op;
 }
 
-/* The same inside an entered engine; NULL with the code noted in `*code`. */
-static struct op *call_begin(struct broker *b, enum op_kind kind, int64_t channel,
-                             struct slice bytes, struct slice extra, int timeout_ms,
-                             int64_t *code) {
+struct op *call_begin(struct broker *b, enum op_kind kind, int64_t channel,
+                      struct slice bytes, struct slice extra, int timeout_ms,
+                      int64_t *code) {
     *code = engine_enter(b);
     if (*code < 0) return NULL;
     struct op *op = op_of(b, kind, channel, bytes, extra);
@@ -37,7 +36,7 @@ static struct op *call_begin(struct broker *b, enum op_kind kind, int64_t channe
     return op;
 }
 
-static int64_t call_run(struct broker *b, struct op *op) {
+int64_t call_run(struct broker *b, struct op *op) {
     int64_t result = ring_call(b->engine, op);
     engine_leave(b->engine);
     return result;

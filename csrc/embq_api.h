@@ -75,6 +75,10 @@ typedef intptr_t embq_ref;
 
 #define EMBQ_RECEIPT_SIZE 24
 
+/* What embq_result_begin found. */
+#define EMBQ_RESULT_STORED 1
+#define EMBQ_RESULT_BEGUN 2
+
 /* States of a message, as the view embq_messages has them. */
 #define EMBQ_READY 0
 #define EMBQ_DELAYED 1
@@ -188,6 +192,24 @@ int embq_claim(embq_ref broker, long long channel, int limit, int wait_ms, int f
 int embq_settle(embq_ref broker, long long channel, int verb, const char *receipts,
                 int count, long long delay_ms, const char *note, size_t note_size,
                 int timeout_ms);
+/* Results of what is to be done once. `names`: a scope, a NUL and a key, each of 1 to
+ * 255 bytes. ttl 0: for ever.
+ *
+ * Find a result, or begin: EMBQ_RESULT_STORED with the result in `out`; .._BEGUN with
+ * a token (8 bytes) in `out`, whose count is 1 then: embq_result_end or .._free must
+ * follow; 0 when it was in flight elsewhere for all of wait_ms. */
+int embq_result_begin(embq_ref broker, const char *names, size_t names_size,
+                      int wait_ms, embq_bytes *out);
+/* Store what came of it: 1; 0 when another result was set meanwhile, which `out` gets.
+ * LEASE_LOST when that is gone as well. */
+int embq_result_end(embq_ref broker, const char *names, size_t names_size,
+                    const char *token, const char *result, size_t result_size,
+                    long long ttl_ms, embq_bytes *out);
+int embq_result_set(embq_ref broker, const char *names, size_t names_size,
+                    const char *result, size_t result_size, long long ttl_ms,
+                    int timeout_ms);
+/* 1; 0 when there was none. */
+int embq_result_delete(embq_ref broker, const char *names, size_t names_size);
 /* Wait until all that this broker staged is stored (and synced, when durability is
  * full). */
 int embq_flush(embq_ref broker, int timeout_ms);
@@ -202,6 +224,12 @@ long long embq_depth(embq_ref broker, long long channel);
 int embq_stats(embq_ref broker, long long channel, embq_bytes *out);
 /* msgpack array of [id, name] of all queues. */
 int embq_queues(embq_ref broker, embq_bytes *out);
+
+/* 1 with a result in `out`, 0 when there is none. `out` may be NULL. */
+int embq_result_get(embq_ref broker, const char *names, size_t names_size,
+                    embq_bytes *out);
+/* msgpack array of [scope, size, hits] of all scopes. */
+int embq_scopes(embq_ref broker, embq_bytes *out);
 
 /* msgpack array of the channel's latest redrive: token, moved, skipped, over (0, 1). */
 int embq_redrive_look(embq_ref broker, long long channel, embq_bytes *out);
@@ -272,6 +300,10 @@ long long embq_ticket_result(embq_ref ticket);
 void embq_ticket_free(embq_ref ticket);
 /* Stage an ack: it joins the next group, within 5 ms. 0, or a code. */
 int embq_ack_nowait(embq_ref broker, long long channel, const char *receipt);
+/* Stage that what was begun has no result; whoever waits for it begins. Also of a
+ * broker that is closed. 0, or a code. */
+int embq_result_free(embq_ref broker, const char *names, size_t names_size,
+                     const char *token);
 /* As embq_consumer_next when the batch asked for ahead is there, or comes within half a
  * millisecond; else 0. */
 int embq_consumer_ready(embq_ref consumer, embq_bytes *out);

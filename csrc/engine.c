@@ -45,6 +45,7 @@ static struct engine *engine_new(const char *path, struct guard *guard,
     pthread_mutex_init(&e->mutex, NULL);
     pthread_mutex_init(&e->read_mutex, NULL);
     pthread_mutex_init(&e->checkpoint_mutex, NULL);
+    pthread_mutex_init(&e->hits_mutex, NULL);
     ring_init(e);
     e->next = engines;
     engines = e;
@@ -64,8 +65,10 @@ static void engine_free(struct engine *e) {
     runs_drop(e);
     channels_free(e);
     damage_forget(e);
+    hits_forget(e);
     pthread_mutex_destroy(&e->mutex);
     pthread_mutex_destroy(&e->read_mutex);
+    pthread_mutex_destroy(&e->hits_mutex);
     pthread_mutex_destroy(&e->checkpoint_mutex);
     free(e->keeper_broker);
     free(e->path);
@@ -202,6 +205,7 @@ static int broker_end(struct broker *b, char text[EMBQ_TEXT_SIZE]) {
     pthread_mutex_unlock(&e->mutex);
     if (attached && !ATOMIC_LOAD(&e->failed)) {
         consumers_return(e, b);
+        hits_stage(e, 1);
         code = embq_flush((embq_ref)b, -1);
         while (code == EMBQ_INTERRUPTED)
             code = (int)embq_resume(); /* its handler runs later */
@@ -341,6 +345,8 @@ static void engine_forget_parent(struct engine *e) {
     pthread_mutex_init(&e->mutex, NULL);
     pthread_mutex_init(&e->read_mutex, NULL);
     pthread_mutex_init(&e->checkpoint_mutex, NULL);
+    pthread_mutex_init(&e->hits_mutex, NULL);
+    hits_forget(e);
     ring_init(e); /* and so is what was staged */
     damage_forget(e);
 }

@@ -42,9 +42,11 @@ struct statement_cache;
 struct line;
 struct run;
 struct consumer;
+struct hits;
 
 #define RUN_BUCKETS 256
 #define CHANNEL_BUCKETS 256
+#define HIT_BUCKETS 64
 
 struct engine {
     struct engine *next; /* registry */
@@ -147,6 +149,14 @@ struct engine {
         absent[EMBQ_ABSENT_MAX]; /* owners seen without their lock, and since when */
     struct consumer *consumers;  /* under mutex */
 
+    /* Of results, see hits.c and recall.c. */
+    pthread_mutex_t hits_mutex;
+    struct hits *hits[HIT_BUCKETS];
+    int hits_wait, hits_writing;
+    int64_t hits_after_us;
+    struct wal_header no_forget; /* until a commit changes it, nothing is over ... */
+    int64_t forget_at_ms;        /* ... before this */
+
     int64_t groups, operations, syncs, checkpoints;
 };
 
@@ -204,6 +214,14 @@ int engine_secure(struct engine *e, int64_t limit_us);
 void engine_resume(struct engine *e);
 
 /* ---- calls.c ---- */
+
+/* A new operation that owns copies of its bytes and of what comes with them, inside an
+ * entered engine; NULL with the code noted in `*code`. */
+struct op *call_begin(struct broker *b, enum op_kind kind, int64_t channel,
+                      struct slice bytes, struct slice extra, int timeout_ms,
+                      int64_t *code);
+/* See it through, and leave the engine. */
+int64_t call_run(struct broker *b, struct op *op);
 
 /* The first failure of a staged operation that nobody awaited, once; else 0. */
 int unawaited_take(struct broker *b);
@@ -314,6 +332,19 @@ void deletes_look(struct engine *e);
 
 /* Stage a step when some redrive may go on here and now. */
 void redrives_look(struct engine *e);
+
+/* ---- hits.c ---- */
+
+/* Stage OP_HITS, when there is something to write, now or when it is time. */
+void hits_stage(struct engine *e, int now);
+/* The group is over: what it wrote counts, or does not. */
+void hits_end(struct engine *e, int committed);
+void hits_forget(struct engine *e);
+
+/* ---- recall.c ---- */
+
+/* Stage OP_FORGET when something is over. */
+void results_look(struct engine *e);
 
 /* ---- consumer.c ---- */
 

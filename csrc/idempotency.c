@@ -1,6 +1,7 @@
-/* What was done before, so that it is not done again: embq_idempotency, a key in a
- * scope with what came of it, for a time. The scope of a queue's sends is its number,
- * the key a dedup id, the result a row: that stays even when the message is gone.
+/* Dedup ids: what was sent before, so that it is not sent again. embq_idempotency has a
+ * key in a scope with what came of it, for a time; see result.c for its others. The
+ * scope of a queue's sends is its number, the key a dedup id, the result a row: that
+ * stays even when the message is gone.
  */
 #include "store.h"
 
@@ -34,5 +35,5 @@ int dedup_note(struct engine *e, const struct channel *c, struct slice id, int64
     sq.bind_int64(s, 3, row);
     sq.bind_int64(s, 4, now_ms + c->options.dedup_window_ms);
     if (statement_run(e, s) < 0) return -1;
-    return statement_do(e, ST_DEDUP_FORGET, 0, INTS(now_ms, FORGET_STEP));
+    return results_forget(e, now_ms, FORGET_STEP) < 0 ? -1 : 0;
 }

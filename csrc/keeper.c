@@ -62,6 +62,8 @@ static void tick(struct engine *e) {
     owners_look(e);
     deletes_look(e);
     redrives_look(e);
+    results_look(e);
+    hits_stage(e, 0);
     if (checkpoint_due(e, idle)) checkpoint_step(e);
     else if (idle && vacuum_due(e)) keeper_stage(e, OP_VACUUM, 0);
 }

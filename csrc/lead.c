@@ -114,12 +114,19 @@ static int64_t op_execute(struct engine *e, struct op *op) {
     case OP_DELETE: return delete_run(e, op);
     case OP_REDRIVE: return redrive_begin(e, op);
     case OP_REDRIVE_CANCEL: return redrive_cancel(e, op);
+    case OP_RESULT_BEGIN: return result_begin(e, op);
+    case OP_RESULT_END: return result_end(e, op);
+    case OP_RESULT_SET: return result_set(e, op);
+    case OP_RESULT_DELETE: return result_delete(e, op);
+    case OP_RESULT_FREE: return result_free(e, op);
     case OP_REGISTER: return owner_register(e);
     case OP_RECOVER: return owner_recover(e, op->channel);
     case OP_CHECKPOINT: return checkpoint_complete(e);
     case OP_EXTEND: return wal_extend(e);
     case OP_VACUUM: return vacuum_step(e);
     case OP_REDRIVE_STEP: return redrive_step(e);
+    case OP_HITS: return hits_write(e);
+    case OP_FORGET: return results_step(e);
     default: return 0; /* a barrier */
     }
 }
@@ -139,7 +146,7 @@ static int group_execute(struct engine *e, struct link *group, int foreign, int 
     for (int pass = 0; pass < 3; pass++) {
         if (pass == 1 && !alone && lines_serve(e, group, foreign) < 0) return -1;
         LIST_EACH (op, group) {
-            int claims = op->kind == OP_CLAIM;
+            int claims = op_parks(op);
             int again =
                 claims && op->result == 0 && e->wake_bits & wake_bit(op->channel);
             if (pass == 0 ? claims : pass == 1 ? !claims : !again) continue;
@@ -163,7 +170,9 @@ static int parked_serve(struct engine *e, struct link *group, int foreign) {
     pthread_mutex_unlock(&e->mutex);
     while (!list_is_empty(&looking)) {
         struct op *op = list_first(&looking);
-        int64_t result = e->storage_error ? 0 : claim_run(e, op);
+        int64_t result = e->storage_error       ? 0
+                         : op->kind == OP_CLAIM ? claim_run(e, op)
+                                                : result_begin(e, op);
         pthread_mutex_lock(&e->mutex);
         /* With an error the group will run again, and a parked claim with it. */
         op_move(op, group, PLACE_GROUP);
@@ -187,6 +196,7 @@ static int group_run(struct engine *e, struct link *group, int foreign, int alon
     }
     if (code < 0) e->suspect = before;
     damage_end(e, code >= 0);
+    hits_end(e, code >= 0);
     *again = code < 0 && !e->failed;
     return code;
 }
@@ -302,7 +312,8 @@ static int goes_on(const struct op *op) {
     switch (op->kind) {
     case OP_RECOVER:
     case OP_EXTEND:
-    case OP_REDRIVE_STEP: return op->result > 0;
+    case OP_REDRIVE_STEP:
+    case OP_FORGET: return op->result > 0;
     case OP_CLAIM: return op->again && op->result == 0;
     case OP_PURGE:
     case OP_DELETE: return op->again && op->result >= 0;
@@ -314,7 +325,7 @@ static int goes_on(const struct op *op) {
 static void group_confirm(struct engine *e, struct link *group) {
     LIST_EACH (op, group) {
         ATOMIC_COUNT(&e->operations);
-        int nothing = op->kind == OP_CLAIM && op->result == 0;
+        int nothing = op_parks(op) && op->result == 0;
         if (op->no_room) line_join(e, op);
         else if (op->flushes && op->result >= 0 && line_join_flush(e, op)) continue;
         else if (op->full && op->result >= 0 && !nothing)

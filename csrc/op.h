@@ -24,13 +24,20 @@ enum op_kind {
     OP_DELETE,
     OP_REDRIVE,
     OP_REDRIVE_CANCEL,
+    OP_RESULT_BEGIN,
+    OP_RESULT_END,
+    OP_RESULT_SET,
+    OP_RESULT_DELETE,
+    OP_RESULT_FREE,
     OP_BARRIER, /* callers' */
     OP_REGISTER,
     OP_RECOVER,
     OP_CHECKPOINT,
     OP_EXTEND,
     OP_VACUUM,
-    OP_REDRIVE_STEP /* the engine's own */
+    OP_REDRIVE_STEP,
+    OP_HITS,
+    OP_FORGET /* the engine's own */
 };
 
 /* What a thread that waits on `word` is told. */
@@ -88,6 +95,7 @@ struct op {
     uint8_t no_room; /* SEND: there was no room for it, or others wait for it */
     uint8_t flushes; /* BARRIER: waits for what its broker staged, also in lines */
     uint64_t turn;   /* of a send in its line, a flush behind them; 0: in none yet */
+    int64_t token;   /* RESULT_..: of the one in flight */
     int64_t removed; /* SEND that had no room: what its queue had removed by then */
     struct line *line;
     uint8_t again;          /* CLAIM, PURGE, DELETE: in the next group, after a step */
@@ -102,6 +110,11 @@ struct op {
     char bytes[]; /* `size` bytes of body, receipts or name, then `extra_size` of
                      fields, note */
 };
+
+/* Whether it parks when there is nothing for it. */
+static inline int op_parks(const struct op *op) {
+    return op->kind == OP_CLAIM || op->kind == OP_RESULT_BEGIN;
+}
 
 /* A flag of OP_CLAIM beside the public ones: a prefetch never takes a suspect. */
 #define CLAIM_NO_SUSPECT 0x100

@@ -48,7 +48,9 @@ static int incarnation_check(struct engine *e) {
                sq.column_int64(s, 2) == device && sq.column_int64(s, 3) == inode;
     sq.reset(s);
     if (same || !boot_id[0] || somebody_lives(e)) return 0;
-    if (leases_void(e) < 0 || channels_jump(e, EMBQ_SEQUENCE_JUMP) < 0) return -1;
+    if (leases_void(e) < 0 || results_void(e) < 0 ||
+        channels_jump(e, EMBQ_SEQUENCE_JUMP) < 0)
+        return -1;
     if (statement_do(e, ST_OWNER_CLEAR, 0, 0, NULL) < 0) return -1;
     s = statement(e, ST_META_BOOT, 0);
     if (!s) return -1;
@@ -98,6 +100,7 @@ int64_t owner_recover(struct engine *e, int64_t slot) {
     if (slot != e->slot && life_probe(e->life_fd, slot)) return 0;
     int more = leases_of_owner(e, slot);
     if (more != 0) return more;
+    if (results_of_owner(e, slot) < 0) return -1;
     return statement_do(e, ST_OWNER_DELETE, 0, INTS(slot)) < 0 ? -1 : 0;
 }
 

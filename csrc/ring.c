@@ -45,6 +45,7 @@ static int is_patient(const struct op *op) {
 /* What stands in lines counts too, but only against what would only join it: an ack may
  * be what they wait for. */
 static int has_room(const struct engine *e, const struct op *op) {
+    if (op->kind == OP_RESULT_FREE) return 1; /* there are no more than threads */
     int joins = op->nowait && op->kind == OP_SEND;
     int64_t count = e->ring_count + (joins ? e->line_count : 0);
     int64_t bytes = e->ring_bytes + (joins ? e->line_bytes : 0);
@@ -141,12 +142,23 @@ static void failure_note(struct op *op) {
     }
 }
 
+/* Whether it took what must go back when nobody gets it. */
+static int has_taken(const struct op *op) {
+    if (op->kind == OP_RESULT_BEGIN) return op->result == EMBQ_RESULT_BEGUN;
+    return op->kind == OP_CLAIM && op->result > 0 && op->receipts.size;
+}
+
 /* What an abandoned claim brought goes back, by a staged operation of its own. */
 static void claim_return(struct engine *e, struct op *claim) {
-    struct op *op =
-        op_new(claim->broker, OP_SETTLE, claim->channel, claim->receipts.size, 0);
-    if (!op) return; /* then its lease must run out */
-    __builtin_memcpy(op->bytes, claim->receipts.data, claim->receipts.size);
+    int key = claim->kind == OP_RESULT_BEGIN;
+    struct slice what =
+        key ? (struct slice){claim->bytes, claim->size}
+            : (struct slice){claim->receipts.data, claim->receipts.size};
+    struct op *op = op_new(claim->broker, key ? OP_RESULT_FREE : OP_SETTLE,
+                           claim->channel, what.size, 0);
+    if (!op) return; /* then its lease must run out, or its owner end */
+    __builtin_memcpy(op->bytes, what.data, what.size);
+    op->token = claim->token;
     op->verb = EMBQ_GIVE_BACK;
     op->count = (int)(claim->receipts.size / EMBQ_RECEIPT_SIZE);
     op->nowait = op->seen = 1;
@@ -175,8 +187,7 @@ void ring_unlock(struct engine *e) {
 
 void ring_finish(struct engine *e, struct op *op) {
     op_unlink(op);
-    if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 && op->receipts.size)
-        claim_return(e, op);
+    if (op->abandoned && has_taken(op)) claim_return(e, op);
     if (op->nowait && !op->seen && op->result < 0 && op->refs == 1) failure_note(op);
     int watches = e->watchers[wake_class(op->channel)] == op;
     int told_to = op->word == WORD_WATCH;
@@ -247,9 +258,7 @@ void ring_abandon(struct engine *e, struct op *op) {
     if (op->place == PLACE_LINE) line_give_up(e, op);
     if (op->place == PLACE_RING) ring_drop(e, op);
     else if (op->place == PLACE_PARKED || op->place == PLACE_LINE) op_unlink(op);
-    else if (op->word == WORD_DONE && op->kind == OP_CLAIM && op->result > 0 &&
-             op->receipts.size)
-        claim_return(e, op);
+    else if (op->word == WORD_DONE && has_taken(op)) claim_return(e, op);
     else if (op->word != WORD_DONE) goto done; /* in its group: it ends alone */
     watch_leave(e, op);
     if (op->word != WORD_DONE) op_release(op); /* the engine's reference */

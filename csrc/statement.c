@@ -427,20 +427,66 @@ static const char *const texts[STATEMENTS] = {
         "insert into embq_idempotency(scope, key, result, expires_at_ms)\n"
         "values (?1, ?2, ?3, ?4)\n"
         "on conflict do update set result = ?3, expires_at_ms = ?4",
-    [ST_DEDUP_FORGET] = "delete from embq_idempotency\n"
-                        "where (scope, key) in (\n"
-                        "  select scope, key\n"
-                        "  from embq_idempotency\n"
-                        "  where expires_at_ms <= ?1\n"
-                        "  order by expires_at_ms\n"
-                        "  limit ?2)",
-
     [ST_DEDUP_DELETE] = "delete from embq_idempotency\n"
                         "where (scope, key) in (\n"
                         "  select scope, key\n"
                         "  from embq_idempotency\n"
                         "  where scope = ?1\n"
                         "  limit ?2)",
+
+    [ST_RESULT_FIND] = "select result, owner, token, expires_at_ms\n"
+                       "from embq_idempotency\n"
+                       "where scope = ?1 and key = ?2",
+    [ST_RESULT_WRITE] =
+        "insert into embq_idempotency(scope, key, result, expires_at_ms, owner,\n"
+        "  token)\n"
+        "values (?1, ?2, ?3, ?4, ?5, ?6)\n"
+        "on conflict do update set result = ?3, expires_at_ms = ?4, owner = ?5,\n"
+        "  token = ?6",
+    [ST_RESULT_DELETE] = "delete from embq_idempotency\n"
+                         "where scope = ?1 and key = ?2",
+    [ST_RESULT_OF_OWNER] = "delete from embq_idempotency\n"
+                           "where owner = ?1",
+    [ST_RESULT_VOID] = "delete from embq_idempotency\n"
+                       "where owner is not null",
+    [ST_RESULT_FORGET] = "delete from embq_idempotency\n"
+                         "where (scope, key) in (\n"
+                         "  select scope, key\n"
+                         "  from embq_idempotency\n"
+                         "  where expires_at_ms <= ?1 and owner is null\n"
+                         "  order by expires_at_ms\n"
+                         "  limit ?2)\n"
+                         "returning scope",
+    [ST_RESULT_NEXT] = "select expires_at_ms\n"
+                       "from embq_idempotency\n"
+                       "order by expires_at_ms\n"
+                       "limit 1",
+    [ST_RESULT_GET] = "select result\n"
+                      "from embq_idempotency\n"
+                      "where scope = ?1 and key = ?2 and expires_at_ms > ?3\n"
+                      "  and owner is null",
+    [ST_SCOPE_READ] = "select size\n"
+                      "from embq_scope\n"
+                      "where name = ?1",
+    [ST_SCOPE_NUMBER] = "select count(*)\n"
+                        "from embq_scope",
+    [ST_SCOPE_EMPTY] = "delete from embq_scope\n"
+                       "where name in (\n"
+                       "  select name\n"
+                       "  from embq_scope\n"
+                       "  where size = 0\n"
+                       "  limit 1)",
+    [ST_SCOPE_INSERT] = "insert into embq_scope(name, size, hits)\n"
+                        "values (?1, 0, 0)",
+    [ST_SCOPE_COUNT] = "update embq_scope\n"
+                       "set size = size + ?2\n"
+                       "where name = ?1",
+    [ST_SCOPE_HITS] = "update embq_scope\n"
+                      "set hits = hits + ?2\n"
+                      "where name = ?1",
+    [ST_SCOPE_ALL] = "select name, size, hits\n"
+                     "from embq_scope\n"
+                     "order by name",
 
     [ST_DUE_INSERT] = "insert into embq_due(subscription, lane, due_at_ms, message)\n"
                       "values (?1, ?2, ?3, ?4)",

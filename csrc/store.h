@@ -371,6 +371,38 @@ int64_t dedup_find(struct engine *e, const struct channel *c, struct slice id,
 int dedup_note(struct engine *e, const struct channel *c, struct slice id, int64_t row,
                int64_t now_ms);
 
+/* ---- result.c: what is to be done once ---- */
+
+struct names {
+    struct slice scope, key, both;
+};
+/* Take apart what has a NUL between a scope and a key; 0, or INVALID_ARGUMENT. */
+int names_split(const char *data, size_t size, struct names *n);
+/* OP_RESULT_BEGIN: EMBQ_RESULT_STORED, .._BEGUN, or 0: it is in flight. */
+int64_t result_begin(struct engine *e, struct op *op);
+/* OP_RESULT_END: 1, or 0 when another one was set meanwhile, which is the answer. */
+int64_t result_end(struct engine *e, struct op *op);
+int64_t result_set(struct engine *e, struct op *op);
+/* OP_RESULT_DELETE: 1, or 0 when none was stored. */
+int64_t result_delete(struct engine *e, struct op *op);
+/* OP_RESULT_FREE: it ended without a result. */
+int64_t result_free(struct engine *e, struct op *op);
+/* What this owner had in flight is free; all that is in flight is. */
+int results_of_owner(struct engine *e, int64_t owner);
+int results_void(struct engine *e);
+/* Remove what is over, dedup ids too, `most` at the most: how many, or -1. */
+int results_forget(struct engine *e, int64_t now_ms, int64_t most);
+/* OP_FORGET: a step; 1 when there may be more. */
+int64_t results_step(struct engine *e);
+
+/* ---- hits.c: how often results were found ---- */
+
+void hits_note(struct engine *e, struct slice scope);
+/* Not in the file yet; under hits_mutex. */
+int64_t hits_pending(struct engine *e, struct slice scope);
+/* OP_HITS. */
+int64_t hits_write(struct engine *e);
+
 /* ---- order.c: one message of a key at a time ---- */
 
 /* Never 0, but for no key. */

@@ -46,7 +46,7 @@ static int ring_expire(struct engine *e, struct op *op, int64_t *result) {
         if (op->was_parked) *result = 0;
         else
             *result =
-                op->kind == OP_CLAIM
+                op_parks(op)
                     ? error_set(EMBQ_BUSY, "%s: nothing was claimed in time", e->path)
                     : error_set(EMBQ_COMMIT_UNCERTAIN,
                                 "%s: not confirmed in time; it may still be stored",

@@ -49,6 +49,7 @@ from embq.errors import (
     UnsupportedFilesystem,
     UnsupportedSQLite,
 )
+from embq.idempotency import Idempotency
 from embq.messages import Message
 from embq.queue import Queue
 
@@ -68,6 +69,7 @@ __all__ = [
     "Explanation",
     "Forked",
     "Full",
+    "Idempotency",
     "InvalidArgument",
     "InvalidReceipt",
     "LeaseExpiredWarning",

@@ -1,4 +1,4 @@
-"""What C keeps for Python until it is given back: brokers, tickets, consumers.
+"""What C keeps for Python until it is given back: brokers, consumers, tickets, keys.
 
 The calls themselves are made as `_native` makes them.
 """
@@ -23,6 +23,7 @@ from embq._native import (
     _buffer,
     _call,
     _decode_messages,
+    _fetch,
     _free,
     _lib,
     _new,
@@ -31,6 +32,7 @@ from embq._native import (
     _report_damage,
     _run,
     _tell,
+    error_text,
     failure,
     ping,
 )
@@ -177,3 +179,65 @@ def consumer_close(consumer: int) -> None:
         _run(_lib.embq_consumer_close, consumer)
     finally:
         _lib.embq_consumer_free(consumer)
+
+
+# ---- keys ----
+
+
+class Begun:
+    """A call of what is to be done once, from its beginning to its end.
+
+    A signal handler may raise in any moment between the two. So what was begun is known
+    by what C wrote, and not by what Python has seen of it.
+    """
+
+    __slots__ = ("_broker", "_names", "_out")
+
+    def __init__(self, broker: int, names: bytes) -> None:
+        self._broker, self._names = broker, names
+        self._out = _new(_BYTES)
+
+    @property
+    def token(self) -> bytes:
+        """The proof that it was begun; empty when it was not."""
+        out = self._out
+        return bytes(_buffer(out.data, out.size)) if out.count else b""
+
+    def begin(self, wait: int) -> bytes | None:
+        """Begin, or return what is stored; None: it began, or neither in `wait` ms."""
+        names = self._names
+        call = _lib.embq_result_begin
+        _run(call, self._broker, names, len(names), wait, self._out)
+        if self._out.count or not self._out.size:
+            return None
+        return bytes(_buffer(self._out.data, self._out.size))
+
+    def end(self, result: bytes, ttl_ms: int) -> bytes:
+        """Store the result; return what is stored now."""
+        arguments = (self._names, len(self._names), self.token, result, len(result))
+        call = _lib.embq_result_end
+        try:
+            ended, other = _fetch(call, self._broker, *arguments, ttl_ms)
+        except errors.LeaseLost as error:
+            hint = "it was called, and what came of it is not stored"
+            raise errors.LeaseLost(error.what, hint) from None
+        return result if ended else other
+
+    def give_up(self) -> None:
+        """Let another begin, if this has and did not end; it is done in the background.
+
+        Never raises, as it is called for what did.
+        """
+        if not self._out.count:
+            return
+        names = self._names
+        code = _now.embq_result_free(self._broker, names, len(names), self._out.data)
+        if code < 0:
+            import logging  # noqa: PLC0415
+
+            text = "a key is kept from others until this process closes the file: %s"
+            logging.getLogger("embq").error(text, error_text())
+
+    def free(self) -> None:
+        """Let go of the memory."""
+        _free(self._out)

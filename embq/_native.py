@@ -64,6 +64,7 @@ EXTEND: int = _lib.EMBQ_EXTEND
 GIVE_BACK: int = _lib.EMBQ_GIVE_BACK
 REFUSE: int = _lib.EMBQ_REFUSE
 DUPLICATE: int = _lib.EMBQ_DUPLICATE  # in the row of a send
+RESULT_BEGUN: int = _lib.EMBQ_RESULT_BEGUN
 DAMAGED: int = _lib.EMBQ_DAMAGED  # in the number of a claim
 RECEIPT_SIZE: int = _lib.EMBQ_RECEIPT_SIZE
 
@@ -439,6 +440,41 @@ def ack_nowait(broker: int, channel: int, receipt: bytes) -> None:
         code = _ack_nowait(broker, channel, receipt)
     if code < 0:
         raise failure(code)
+
+
+# ---- results of what is to be done once ----
+
+
+def result_get(broker: int, names: bytes) -> bytes | None:
+    """Read one by its scope and key, with a NUL between them."""
+    found, result = _fetch(_lib.embq_result_get, broker, names, len(names))
+    return result if found else None
+
+
+def result_exists(broker: int, names: bytes) -> bool:
+    """Tell whether there is one."""
+    return _run(_lib.embq_result_get, broker, names, len(names), _ffi.NULL) == 1
+
+
+def result_set(
+    broker: int, names: bytes, result: bytes, ttl_ms: int, timeout: int
+) -> None:
+    """Store one; a ttl of 0 is for ever."""
+    arguments = (names, len(names), result, len(result), ttl_ms, timeout)
+    _run(_lib.embq_result_set, broker, *arguments)
+
+
+def result_delete(broker: int, names: bytes) -> bool:
+    """Forget one; False when there was none."""
+    return _run(_lib.embq_result_delete, broker, names, len(names)) == 1
+
+
+def scopes(broker: int) -> list[tuple[str, int, int]]:
+    """List the scopes that have results: name, how many, how often one was found."""
+    _, packed = _fetch(_lib.embq_scopes, broker)
+    found: list[tuple[str, int, int]]
+    found = _decode_looked(packed, list[tuple[str, int, int]])
+    return found
 
 
 def flush(broker: int, timeout: int) -> None:

@@ -131,6 +131,35 @@ where due_at_ms < 0 and owner is null
             ),
         ),
     ),
+    "orphan_result": Mend(
+        "free such keys",
+        (
+            """
+delete from embq_idempotency
+where owner is not null and owner not in (select slot from embq_owner)
+""",
+        ),
+    ),
+    "result_count": Mend(
+        "count anew",
+        (
+            """
+insert into embq_scope(name, size, hits)
+select distinct i.scope, 0, 0
+from embq_idempotency i
+where typeof(i.scope) = 'text' and i.owner is null
+  and i.scope not in (select name from embq_scope)
+""",
+            """
+update embq_scope
+set size = (
+  select count(*)
+  from embq_idempotency i
+  where i.scope = embq_scope.name and i.owner is null
+)
+""",
+        ),
+    ),
     "message_count": Mend(
         "count anew",
         (

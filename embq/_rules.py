@@ -10,6 +10,7 @@ from embq import _schema_sql
 
 _RESTORE = "restore a backup, or copy what can be read into a new file"
 _RECOUNT = "`embq check --repair`; report it with what ran before"
+_FREE = "`embq check --repair`, or else the next to open the file after a restart"
 _ONE_TABLE = "  select id, flags, due_at_ms, expires_at_ms from embq_message_{shard}"
 
 _CURSORS = "\n".join(
@@ -185,6 +186,37 @@ left join (
   group by subscription
 ) found on found.subscription = s.id
 where s.waiting <> coalesce(found.number, 0)
+""",
+    ),
+    Rule(
+        "orphan_result",
+        "a result under way of a process {}, of which there is no row",
+        _FREE,
+        """
+select coalesce(cast(i.scope as text), 'embq_idempotency'), i.owner, 0
+from embq_idempotency i
+where i.owner is not null and i.owner not in (select slot from embq_owner)
+""",
+    ),
+    Rule(
+        "result_count",
+        "it counts {} stored results, and has {}",
+        _RECOUNT,
+        """
+select name, size, number
+from (
+  select s.name, s.size, count(i.key) as number
+  from embq_scope s
+  left join embq_idempotency i on i.scope = s.name and i.owner is null
+  group by s.name
+  union all
+  select i.scope, 0, count(*)
+  from embq_idempotency i
+  where typeof(i.scope) = 'text' and i.owner is null
+    and i.scope not in (select name from embq_scope)
+  group by i.scope
+)
+where size <> number
 """,
     ),
     Rule(

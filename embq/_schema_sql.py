@@ -206,10 +206,13 @@ create table embq_expiry(  -- messages that perish, but for those in flight then
 
 _IDEMPOTENCY = """
 create table embq_idempotency(  -- what was done, so that it is not done again
-  scope any not null,  -- an integer: the queue whose sends these are
+  scope any not null,  -- an integer: the queue whose sends these are; else a text
   key text not null,
-  result any,  -- of a send: its row
+  result any,  -- of a send: its row; else JSON, as text
   expires_at_ms integer not null,
+  -- Of what is being done: by which process, and a proof that it is that one.
+  owner integer,
+  token integer,
   primary key (scope, key)
 ) strict, without rowid
 """
@@ -217,6 +220,20 @@ create table embq_idempotency(  -- what was done, so that it is not done again
 _IDEMPOTENCY_EXPIRY = """
 create index embq_idempotency_expiry
 on embq_idempotency(expires_at_ms)
+"""
+
+_IDEMPOTENCY_OWNER = """
+create index embq_idempotency_owner
+on embq_idempotency(owner)
+where owner is not null
+"""
+
+_SCOPE = """
+create table embq_scope(  -- of embq_idempotency, those that are a text
+  name text not null primary key,
+  size integer not null,  -- results that are stored
+  hits integer not null  -- how often one was found
+) strict, without rowid
 """
 
 _REDRIVE = """
@@ -410,6 +427,8 @@ def statements() -> Iterator[str]:
         _EXPIRY,
         _IDEMPOTENCY,
         _IDEMPOTENCY_EXPIRY,
+        _IDEMPOTENCY_OWNER,
+        _SCOPE,
         _REDRIVE,
     )
     for shard in range(SHARDS):

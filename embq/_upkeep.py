@@ -2,14 +2,17 @@
 
 import contextlib
 from datetime import timedelta
-from typing import Any
+from typing import Any, overload
 
 from embq import _native
 from embq._file import File, Path, absolute
 from embq._problem import Problem
 from embq.errors import Corrupt, Error
+from embq.idempotency import Idempotency, idempotency_of
+from embq.messages import T
 
 _FOR_EVER_S = 1e6
+_DAY_S = 86_400.0
 
 
 class Upkeep:
@@ -55,8 +58,56 @@ class Upkeep:
             "groups" (commits), "operations", "syncs", "checkpoints", "wal_bytes",
             "wal_held_ms" (for how long a reader has kept a WAL that is too long from
             starting over; 0: none does), "unawaited_failures" and "sqlite_version".
+            And from the file "idempotency": of each scope its "size", the results that
+            are stored, and "hits", how often one was found by a `get`, an `exists` or a
+            `run`; a process that is killed does not count those of its last second.
         """
-        return _native.stats(self._file.open().ref, 0)
+        ref = self._file.open().ref
+        found = _native.stats(ref, 0)
+        found["idempotency"] = {
+            scope: {"size": size, "hits": hits}
+            for scope, size, hits in _native.scopes(ref)
+        }
+        return found
+
+    @overload
+    def idempotency(
+        self, scope: str, *, ttl: float | timedelta | None = ..., schema: type[T]
+    ) -> Idempotency[T]: ...
+
+    @overload
+    def idempotency(
+        self, scope: str, *, ttl: float | timedelta | None = ..., schema: Any = ...
+    ) -> Idempotency[Any]: ...
+
+    def idempotency(
+        self,
+        scope: str,
+        *,
+        ttl: float | timedelta | None = _DAY_S,
+        schema: Any = None,
+    ) -> Idempotency[Any]:
+        """Give the results of what is to be done once, by key, in a scope.
+
+        Nothing is declared, and nothing is stored yet: the arguments are how this
+        process uses the scope.
+
+        Args:
+            scope: 1 to 255 bytes of UTF-8 without NUL. A file has at most 4,096 scopes
+                with results.
+            ttl: For how many seconds a result is known from when it is stored, by the
+                wall clock. Default a day; None: until it is deleted. What is over is
+                removed in the background, 128 results at a time.
+            schema: Any type that msgspec knows: results are checked against it when
+                they are stored and when they are read. Default: whatever JSON can say.
+
+        Returns:
+            The scope.
+
+        Raises:
+            InvalidArgument: An argument makes no sense.
+        """
+        return idempotency_of(self, self._file, scope, ttl, schema)
 
     def check(self, *, quick: bool = False) -> list[Problem]:
         """Look for what is wrong with the file; nothing is changed or repaired.

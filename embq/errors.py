@@ -6,7 +6,7 @@
     ├── what you passed
     │   ├── InvalidArgument (ValueError)  a name, duration, option or path
     │   ├── BodyError (ValueError)        the data does not fit the codec
-    │   ├── MessageTooLarge (ValueError)  larger than the queue's max_body
+    │   ├── MessageTooLarge (ValueError)  larger than max_body; a result of 1 MiB
     │   ├── NotFound (LookupError)        no such queue, or no such file
     │   ├── ConfigMismatch (ValueError)   the queue is stored with other options
     │   └── InvalidReceipt (ValueError)   not a receipt of this queue and file
@@ -119,7 +119,7 @@ class StorageFull(Error):
 
 
 class MessageTooLarge(Error, ValueError):
-    """Body, headers and other fields together exceed the queue's `max_body`."""
+    """Body and fields exceed the queue's `max_body`, or a result exceeds 1 MiB."""
 
     code = "message_too_large"
     number = -16
@@ -135,7 +135,10 @@ class BodyError(Error, ValueError):
 
 
 class LeaseLost(Error):
-    """The message is settled already, or was handed to another consumer since."""
+    """The message is settled already, or was handed to another consumer since.
+
+    Of `Idempotency.run`: a result was set while the function ran, and is gone again.
+    """
 
     code = "lease_lost"
     number = -18

@@ -34,6 +34,7 @@ from uuid import uuid4
 import model_input
 import model_look
 import model_redrive
+import model_results
 from model_file import READY, Entry, ModelFile, Stored
 from model_input import duration_ms
 from model_message import ModelMessage
@@ -70,6 +71,16 @@ class ModelBroker:
         model_input.check_name(name)
         return self.file.delete(name)
 
+    def idempotency(
+        self, scope: str, *, ttl: Any = 86_400.0, schema: Any = None
+    ) -> model_results.ModelIdempotency:
+        return model_results.ModelIdempotency(self, scope, ttl, schema)
+
+    def stats(self) -> dict[str, Any]:
+        """Count what the model knows of."""
+        self.check_open()
+        return {"idempotency": model_results.stats(self.file)}
+
     def flush(self) -> None:
         """Raise the first failure that nobody awaited; all else is stored already."""
         self.check_open()
@@ -81,6 +92,7 @@ class ModelBroker:
         """Die, and be noticed: what was held becomes suspect."""
         self.closed = True
         self.file.notice(dead=self)
+        model_results.forget(self.file, dead=self)
 
     close = kill  # what a broker still holds when it closes ends as by death
 

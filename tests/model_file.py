@@ -18,6 +18,7 @@ from embq import errors
 
 if TYPE_CHECKING:
     from model import ModelBroker
+    from model_results import Result
 
 STATES = READY, DELAYED, IN_FLIGHT = "ready", "delayed", "in_flight"
 BLOCKED = "blocked"  # ready, but behind another of its key
@@ -65,6 +66,8 @@ class ModelFile:
         self.clock, self.last_row, self.deleted = clock, 0, 0
         self.file_id = int.from_bytes(os.urandom(8))
         self.queues: dict[str, Stored] = {}
+        self.results: dict[str, dict[str, Result]] = {}  # by scope and key
+        self.hits: Counter[str] = Counter()  # by scope
 
     def state(self, entry: Entry) -> str:
         """Say where in its life a message is. An ended lease counts until noticed."""

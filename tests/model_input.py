@@ -121,7 +121,9 @@ def at_least_one(value: object, what: str) -> None:
 
 def check_name(name: str) -> None:
     """Refuse what is no name of a queue."""
-    if not isinstance(name, str) or not 1 <= len(name.encode()) <= 255 or "\0" in name:
+    encoded = name.encode(errors="replace") if isinstance(name, str) else b""
+    whole = encoded.decode() == name
+    if not whole or not 1 <= len(encoded) <= 255 or "\0" in name:
         raise errors.InvalidArgument("a name has 1 to 255 bytes of UTF-8, no NUL")
 
 

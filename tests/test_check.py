@@ -39,6 +39,9 @@ PLANTED = {
     "waiting_count": "update embq_state set waiting = waiting + 1",
     "message_count": "update embq_state set removed = removed + 1",
     "in_flight_count": "update embq_state set in_flight = in_flight + 1",
+    "result_count": "update embq_scope set size = size + 1",
+    "orphan_result": "insert into embq_idempotency"
+    " values ('s', 'flight', null, 1 << 45, 999, 5)",
     "missing": "drop index embq_delivery_key",
     "foreign": "create trigger t after insert on embq_owner begin select 1; end",
     "changed": "alter table embq_owner add column more integer",
@@ -63,6 +66,7 @@ def filled(path: Path) -> Path:
         assert len(held) == 3
         held[0].nack()
         held[2].nack()
+        broker.idempotency("s").set("result", [1])
     return path
 
 

@@ -84,6 +84,7 @@ def test_use_after_close(path: Path) -> None:
         "redrive.cancel": redrive.cancel,
         "broker.queue": lambda: broker.queue("q"),
         "broker.queues": broker.queues,
+        "broker.idempotency": lambda: broker.idempotency("s").get("a"),
         "broker.send": lambda: broker.send("q", "x"),
         "broker.delete": lambda: broker.delete("q"),
         "broker.flush": broker.flush,

@@ -53,7 +53,7 @@ BREACHES = {
         "update embq_channel set kind = 2, name = null where name = 'keyed'",
         "insert into embq_key select id, 5, 5 from embq_state where channel = 3",
         "insert into embq_expiry values (5, (3 << 45) + 5)",
-        "insert into embq_idempotency values (3, 'x', 5, 5)",
+        "insert into embq_idempotency values (3, 'x', 5, 5, null, null)",
         "update embq_state set in_flight = 1 where channel = 3",
     ],
     "a dedup id is of a number": [
@@ -61,6 +61,21 @@ BREACHES = {
         "update embq_idempotency set result = result + (1 << 45)",
         "update embq_idempotency set scope = 99, result = 99 << 45",
         "delete from embq_message_1",
+    ],
+    "a result is stored, or": [
+        "update embq_idempotency set result = null where scope = 's'",
+        "update embq_idempotency set result = 5 where scope = 's'",
+        "update embq_idempotency set owner = 5 where scope = 's'",
+        "update embq_idempotency set owner = 5 where scope <> 's'",
+        "update embq_idempotency set scope = x'00' where scope = 's'",
+    ],
+    "what is in flight is": [
+        "insert into embq_idempotency values ('s', 'x', null, 5, 999, 5)",
+    ],
+    "a scope counts": [
+        "update embq_scope set size = size + 1",
+        "delete from embq_idempotency where scope = 's'",
+        "delete from embq_scope",
     ],
     "a redrive is within": [
         "update embq_redrive set channel = 99",
@@ -88,6 +103,7 @@ def placed(path: Path) -> Path:
         keyed.send_many([Outgoing(n, key="a") for n in range(3)])
         keyed.receive_many(3)[0].nack()
         keyed.send("known", dedup_id="a")
+        broker.idempotency("s").set("result", 1)
         broker.queue("gone").send("x")
         broker.queue("target")
         broker.queue("graves").send("back")

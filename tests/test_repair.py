@@ -64,6 +64,17 @@ def test_what_is_mended(filled: Path, code: str) -> None:
         assert broker.check() == []
 
 
+def test_a_scope_that_is_gone(filled: Path) -> None:
+    """Results whose scope has no row are counted again, and none is removed."""
+    with embq.open(filled) as broker:
+        with closing(sqlite3.connect(filled)) as connection, connection:
+            connection.execute("delete from embq_scope")
+        assert [one.code for one in broker.repair()] == ["result_count"]
+        assert broker.check() == []
+        assert broker.idempotency("s").get("result") == [1]
+        assert broker.stats()["idempotency"]["s"]["size"] == 1
+
+
 @pytest.mark.parametrize("code", sorted(LEFT))
 def test_what_is_not(filled: Path, code: str) -> None:
     """What would cost a message, or cannot be known, is left as it is."""

@@ -16,6 +16,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,11 @@ class RemoteBroker:
         removed: int = self.worker.ask("delete", name)
         return removed
 
+    def idempotency(self, scope: str, **options: Any) -> RemoteIdempotency:
+        """As `Broker.idempotency`."""
+        self.worker.ask("scope", scope, options)
+        return RemoteIdempotency(self.worker, scope)
+
     def flush(self) -> None:
         """As `Broker.flush`."""
         self.worker.ask("flush")
@@ -162,6 +168,26 @@ def _is_batch(value: object) -> bool:
     return isinstance(value, list) and any(isinstance(m, RemoteMessage) for m in value)
 
 
+class RemoteIdempotency:
+    """The face of a scope: every verb is done by the child."""
+
+    def __init__(self, worker: Worker, scope: str) -> None:
+        self.worker, self.scope = worker, scope
+
+    def __getattr__(self, verb: str) -> Any:
+        if verb.startswith("_"):
+            raise AttributeError(verb)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self.worker.ask("once", self.scope, verb, args, kwargs)
+
+        return call
+
+    def run(self, key: str, value: Any, **kwargs: Any) -> Any:
+        """Run what returns this value."""
+        return self.worker.ask("run", self.scope, key, value, kwargs)
+
+
 class RemoteMessage:
     """The face of a message: its fields are here, its verbs are done by the child."""
 
@@ -197,12 +223,52 @@ class RemoteMessage:
         self._verb("extend", seconds)
 
 
+class Run:
+    """A run under way, in a thread: its function waits to be told what came of it."""
+
+    def __init__(self, idempotency: Any, key: str) -> None:
+        self.begun, self.told = threading.Event(), threading.Event()
+        self.given: list[Any] = []
+        self.outcome: Any = None
+        self.thread = threading.Thread(
+            target=self.work, args=(idempotency, key), daemon=True
+        )
+        self.thread.start()
+        if not self.begun.wait(TIMEOUT_S):
+            text = f"{key!r} was not begun"
+            raise WorkerError(text)
+
+    def work(self, idempotency: Any, key: str) -> None:
+        """Run it."""
+        try:
+            self.outcome = idempotency.run(key, self.wait)
+        except Exception as error:  # noqa: BLE001  (raised where it is ended)
+            self.outcome = error
+
+    def wait(self) -> Any:
+        """Be its function: return what `end` is given; without that, fail."""
+        self.begun.set()
+        self.told.wait(TIMEOUT_S)
+        return self.given[0]
+
+    def end(self, *given: Any) -> Any:
+        """Let it end; return or raise what came of it. Without a value it fails."""
+        self.given += given
+        self.told.set()
+        self.thread.join(TIMEOUT_S)
+        if isinstance(self.outcome, Exception) and given:
+            raise self.outcome
+        return None if isinstance(self.outcome, Exception) else self.outcome
+
+
 class Child:
     """The child's side."""
 
     def __init__(self) -> None:
         self.broker: Any = None
         self.queues: dict[str, Any] = {}
+        self.scopes: dict[str, Any] = {}
+        self.runs: dict[tuple[str, str], Run] = {}
         self.messages: dict[int, Any] = {}
         self.readers: dict[str, sqlite3.Connection] = {}
 
@@ -230,6 +296,23 @@ class Child:
         """Delete a queue."""
         removed: int = self.broker.delete(name)
         return removed
+
+    def do_scope(self, scope: str, options: dict[str, Any]) -> None:
+        """Open a scope."""
+        self.scopes[scope] = self.broker.idempotency(scope, **options)
+
+    def do_once(self, scope: str, verb: str, args: Any, kwargs: Any) -> Any:
+        """Do a verb of a scope; `begin`, `end` and `fail` are of a run that waits."""
+        if verb == "begin":
+            self.runs[scope, args[0]] = Run(self.scopes[scope], args[0])
+            return None
+        if verb in ("end", "fail"):
+            return self.runs.pop((scope, args[0])).end(*args[1:])
+        return getattr(self.scopes[scope], verb)(*args, **kwargs)
+
+    def do_run(self, scope: str, key: str, value: Any, kwargs: Any) -> Any:
+        """Run what returns this value."""
+        return self.scopes[scope].run(key, lambda: value, **kwargs)
 
     def do_flush(self) -> None:
         """Wait for what is staged."""

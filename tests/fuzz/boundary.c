@@ -119,7 +119,7 @@ static void boundary_run(const struct input *in) {
     broker_open(0, -1);
     for (int i = 0; i < in->count; i++) {
         struct record r = input_record(in, i);
-        call_run(in, &r);
+        calls_run(in, &r);
     }
     for (int i = 0; i < BROKERS; i++) broker_free(i);
     operations_check();

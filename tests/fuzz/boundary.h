@@ -80,6 +80,8 @@ int receipt_was_given(const char *receipt);
 
 /* ---- calls.c ---- */
 
-void call_run(const struct input *in, const struct record *r);
+/* In results.c. */
+void results_call(embq_ref b, struct slice bytes, const struct record *r);
+void calls_run(const struct input *in, const struct record *r);
 
 #endif

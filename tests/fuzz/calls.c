@@ -253,6 +253,10 @@ static void look(embq_ref b, const struct record *r) {
  * that the totals of other calls hold. */
 static void administer(embq_ref b, struct slice bytes, const struct record *r) {
     int64_t channel = channel_of(r);
+    if (r->b >> 5 == 7) {
+        results_call(b, bytes, r);
+        return;
+    }
     struct packer expected = options_of(r), options = options_of(r);
     switch (r->b % 4) {
     case 0: checked(embq_pause(b, channel, input_number(r->c, r->v))); break;
@@ -378,7 +382,7 @@ static void calls_of_broker(int which, struct slice bytes, const struct record *
     }
 }
 
-void call_run(const struct input *in, const struct record *r) {
+void calls_run(const struct input *in, const struct record *r) {
     int which = r->n >> 8 & 3;
     struct slice bytes = input_bytes(in, r->n);
     if (which >= BROKERS) which = 0;

@@ -41,9 +41,10 @@ const struct rows rows[ROWS] = {
     {"embq_message_2", "rowid", "1", MESSAGE_COLUMNS},
     {"embq_due", "subscription, lane, due_at_ms, message", "1", 4,
      {"subscription", "lane", "due_at_ms", "message"}},
-    {"embq_idempotency", "scope, key", "1", 4,
-     {"scope", "key", "result", "expires_at_ms"}},
+    {"embq_idempotency", "scope, key", "1", 6,
+     {"scope", "key", "result", "expires_at_ms", "owner", "token"}},
     {"embq_expiry", "expires_at_ms, message", "1", 2, {"expires_at_ms", "message"}},
+    {"embq_scope", "name", "1", 3, {"name", "size", "hits"}},
 };
 /* clang-format on */
 

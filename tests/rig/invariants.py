@@ -167,14 +167,44 @@ where c.kind > 1 and (
 select i.scope, i.key, i.result
 from embq_idempotency i
 left join embq_state s on s.channel = i.scope
-where s.id is null or i.result >> 45 <> i.scope or (
+where typeof(i.scope) = 'integer' and (s.id is null or i.result >> 45 <> i.scope or (
   i.result & {IN_LANE} >= s.next_sequence
   and not exists (
     select 1
     from stored m
     where m.id >> 45 = i.scope and m.id & {IN_LANE} >= i.result & {IN_LANE}
   )
+))
+""",
+    "a result is stored, or somebody is at it": """
+select i.scope, i.key, i.owner
+from embq_idempotency i
+where typeof(i.scope) not in ('integer', 'text')
+  or (typeof(i.scope) = 'integer' and (i.owner is not null or i.token is not null))
+  or (typeof(i.scope) = 'text' and not (
+    typeof(i.result) = 'text' and i.owner is null and i.token is null
+    or i.result is null and i.owner is not null and i.token is not null
+  ))
+""",
+    "what is in flight is a process's that has the file open": """
+select i.scope, i.key, i.owner
+from embq_idempotency i
+where i.owner is not null and i.owner not in (select slot from embq_owner)
+""",
+    "a scope counts its results": """
+select name, size, number
+from (
+  select s.name, s.size, count(i.key) as number
+  from embq_scope s
+  left join embq_idempotency i on i.scope = s.name and i.owner is null
+  group by s.name
+  union all
+  select i.scope, 0, 1
+  from embq_idempotency i
+  where typeof(i.scope) = 'text' and i.owner is null
+    and i.scope not in (select name from embq_scope)
 )
+where size <> number
 """,
     "a redrive is within its queue, and was counted": """
 select r.channel, r.position, r.moved

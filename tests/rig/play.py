@@ -20,7 +20,7 @@ from rig.interpose import COUNT, KILL, Rig
 from rig.ledger import Ledger
 
 import embq
-from embq import _schema, _sqlite  # noqa: F401  (here, as what follows)
+from embq import _native, _schema, _sqlite  # noqa: F401  (here, as what follows)
 
 _sqlite.bind()  # once in the stage, not in each of its children
 
@@ -134,7 +134,12 @@ class Play:
 
     def groups(self) -> int:
         """Count the commits so far; asking makes no system call."""
-        return int(self.broker.stats()["groups"])
+        return self.count("groups")
+
+    def count(self, what: str) -> int:
+        """Give one of the engine's counters."""
+        ref = self.broker._file.open().ref
+        return int(_native.stats(ref, 0)[what])
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         """Look until it is so."""

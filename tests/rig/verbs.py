@@ -325,10 +325,10 @@ def checkpoint(play: Play) -> None:
     play.open()
     play.arm()
     for first in (0, 70):
-        before = int(play.broker.stats()["checkpoints"])
+        before = play.count("checkpoints")
         play.send(*names(70, first, "s"), padding=BIG)
         play.wait_for(
-            lambda before=before: play.broker.stats()["checkpoints"] > before,
+            lambda before=before: play.count("checkpoints") > before,
             "a checkpoint",
         )
     for name in names(10, 140, "s"):

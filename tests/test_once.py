@@ -1,0 +1,288 @@
+"""What is to be done once, by many processes: killed, interrupted, forked, closed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEATH_NOTICED_S, PATIENCE_S, Children
+
+import embq
+
+TOLD = 3  # the exit of a child that was told
+
+RACE = """
+    import os, sys, threading, embq
+    path, log, keys, threads = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    once = embq.open(path, durability="normal").idempotency("race")
+    done = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    def work():
+        for key in range(keys):
+            def effect():
+                os.write(done, f"{key}\\n".encode())
+                return [key, os.getpid()]
+            assert once.run(str(key), effect)[0] == key
+    print("ready", flush=True)
+    sys.stdin.readline()
+    all = [threading.Thread(target=work) for _ in range(threads)]
+    [one.start() for one in all]
+    [one.join() for one in all]
+"""
+
+HANG = """
+    import sys, time, embq
+    once = embq.open(sys.argv[1], durability="normal").idempotency("s")
+    def hang():
+        print("begun", flush=True)
+        time.sleep(60)
+    once.run("a", hang)
+"""
+
+
+def never() -> Any:
+    """Be a function that must not be called."""
+    pytest.fail("it was called again")
+
+
+# ---- at once ----
+
+
+def test_processes_at_once(path: Path, tmp_path: Path, children: Children) -> None:
+    """CASE 23: of many threads of many processes one calls the function of a key."""
+    log, keys = tmp_path / "log", 60
+    racing = [children.start(RACE, path, log, keys, 3) for _ in range(3)]
+    for child in racing:
+        children.expect(child, "ready")
+    for child in racing:
+        children.tell(child)
+    for child in racing:
+        children.finish(child)
+    assert sorted(map(int, log.read_text().split())) == list(range(keys))
+    with embq.open(path) as broker:
+        assert broker.stats()["idempotency"]["race"]["size"] == keys
+        assert broker.check() == []
+
+
+def test_each_tries_in_turn(path: Path) -> None:
+    """Where each fails, each is called, and never two at once."""
+    inside, calls = threading.Lock(), []
+
+    def fail() -> None:
+        assert inside.acquire(blocking=False), "two at once"
+        time.sleep(0.01)
+        calls.append(1)
+        inside.release()
+        raise LookupError
+
+    def work() -> None:
+        with pytest.raises(LookupError):
+            once.run("a", fail)
+
+    with embq.open(path) as broker, ThreadPoolExecutor(6) as pool:
+        once = broker.idempotency("s")
+        for one in [pool.submit(work) for _ in range(6)]:
+            one.result()
+    assert len(calls) == 6
+
+
+def test_the_end_wakes(path: Path, children: Children) -> None:
+    """Who waits in another process gets the result with the commit, not by looking."""
+    code = """
+        import sys, time, embq
+        once = embq.open(sys.argv[1], durability="normal").idempotency("s")
+        for number in range(20):
+            print("go", flush=True)
+            sys.stdin.readline()
+            once.run(str(number), lambda: 1 / 0)
+            print(time.monotonic(), flush=True)
+    """
+    child = children.start(code, path)
+    late = []
+    with embq.open(path, durability="normal") as broker:
+        once = broker.idempotency("s")
+        for number in range(20):
+            children.expect(child, "go")
+
+            def work() -> float:
+                children.tell(child)
+                time.sleep(0.05)
+                return time.monotonic()
+
+            begun = once.run(str(number), work)
+            assert child.stdout is not None
+            late.append(float(child.stdout.readline()) - begun)
+    late.sort()
+    assert late[10] < 0.1, f"it looks: {late}"
+
+
+# ---- ends ----
+
+
+def test_killed(path: Path, children: Children) -> None:
+    """CASE 4: what a killed process was at, another does, about a second later."""
+    child = children.start(HANG, path)
+    children.expect(child, "begun")
+    with embq.open(path) as broker:
+        once = broker.idempotency("s")
+        with pytest.raises(embq.Busy):
+            once.run("a", never, timeout=0.1)
+        child.kill()
+        killed = time.monotonic()
+        assert once.run("a", lambda: "mine", timeout=PATIENCE_S) == "mine"
+        assert time.monotonic() - killed < DEATH_NOTICED_S
+        assert broker.check() == []
+
+
+def test_closed_in_the_middle(path: Path) -> None:
+    """A broker that is closed while its function runs keeps its key from nobody."""
+    with embq.open(path) as other:
+        broker = embq.open(path)
+        with pytest.raises(embq.Closed):
+            broker.idempotency("s").run("a", broker.close)
+        assert other.idempotency("s").run("a", lambda: 1, timeout=PATIENCE_S) == 1
+
+
+def test_the_last_close(path: Path) -> None:
+    """Nor does the last one; and a new one of this process knows of no other."""
+    broker = embq.open(path)
+    with pytest.raises(embq.Closed):
+        broker.idempotency("s").run("a", broker.close)
+    with embq.open(path) as again:
+        assert again.idempotency("s").run("a", lambda: 1, timeout=0) == 1
+
+
+def test_close_ends_the_wait(path: Path) -> None:
+    """CASE 32: who waits for another is told `Closed`, by its own broker's close."""
+    with embq.open(path) as other, ThreadPoolExecutor(1) as pool:
+        broker = embq.open(path)
+        once = broker.idempotency("s")
+
+        def work() -> int:
+            waiting = pool.submit(once.run, "a", never, timeout=PATIENCE_S)
+            time.sleep(0.1)
+            broker.close()
+            with pytest.raises(embq.Closed):
+                waiting.result(PATIENCE_S)
+            return 1
+
+        assert other.idempotency("s").run("a", work) == 1
+
+
+def test_a_fork_in_the_middle(path: Path) -> None:
+    """CASE 31: what was begun is the parent's; the child cannot end it."""
+    with embq.open(path) as broker:
+        once = broker.idempotency("s")
+
+        def fork() -> str:
+            nonlocal child
+            child = os.fork()
+            if child == 0:
+                return "child"
+            status = os.waitpid(child, 0)[1]  # so that it ends first
+            assert os.waitstatus_to_exitcode(status) == TOLD
+            return "parent"
+
+        child = -1
+        try:
+            came = once.run("a", fork)
+        except embq.Closed:
+            os._exit(TOLD)
+        if child == 0:
+            os._exit(TOLD + 1)
+        assert came == "parent"
+        assert once.get("a") == "parent"
+
+
+def test_a_child_that_fails_frees_nothing(path: Path) -> None:
+    """CASE 31: an exception in the forked child leaves the key the parent's."""
+    with embq.open(path) as broker:
+        once = broker.idempotency("s")
+
+        def fork() -> str:
+            nonlocal child
+            child = os.fork()
+            if child == 0:
+                broker.ping()  # it opens the file
+                raise LookupError
+            os.waitpid(child, 0)
+            time.sleep(0.1)
+            with pytest.raises(embq.Busy):
+                once.run("a", never, timeout=0)
+            return "parent"
+
+        child = -1
+        try:
+            assert once.run("a", fork) == "parent"
+        except LookupError:
+            broker.flush()
+            os._exit(0)
+        assert child > 0
+
+
+def test_signals_at_any_moment(path: Path) -> None:
+    """CASE 33: a handler that raises, wherever it comes, leaves no key taken."""
+
+    class Now(Exception):
+        """Raised by the handler."""
+
+    def raise_now(*_: object) -> None:
+        raise Now
+
+    before = signal.signal(signal.SIGALRM, raise_now)
+    interrupted = 0
+    try:
+        with embq.open(path, durability="normal") as broker:
+            once = broker.idempotency("s")
+            for number in range(400):
+                key = str(number)
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 130))
+                    once.run(key, lambda: "first")
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except Now:
+                    interrupted += 1
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                assert once.run(key, lambda: "second") in ("first", "second")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 20
+
+
+def test_a_signal_while_it_waits(path: Path) -> None:
+    """CASE 33: a handler that raises ends the wait; the one in flight goes on."""
+
+    class Now(Exception):
+        """Raised by the handler."""
+
+    def raise_now(*_: object) -> None:
+        raise Now
+
+    before = signal.signal(signal.SIGALRM, raise_now)
+    with embq.open(path) as broker, ThreadPoolExecutor(1) as pool:
+        once = broker.idempotency("s")
+        begun, ends = threading.Event(), threading.Event()
+
+        def work() -> int:
+            begun.set()
+            ends.wait(PATIENCE_S)
+            return 1
+
+        running = pool.submit(once.run, "a", work)
+        begun.wait(PATIENCE_S)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            with pytest.raises(Now):
+                once.run("a", never, timeout=PATIENCE_S)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            ends.set()
+        assert running.result(PATIENCE_S) == 1
+        assert once.run("a", never) == 1
