@@ -21,6 +21,9 @@ SYNCED = {
     "pause",
     "configure",
     "delete",
+    "set a result",
+    "run",
+    "delete a result",
 }
 WRITES = sorted(SYNCED | {"ack", "nack", "receive"})
 

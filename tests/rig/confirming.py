@@ -27,6 +27,8 @@ def calls_of(broker: embq.Broker) -> dict[str, Callable[[], object]]:
     admin = broker.queue("admin")
     admin.send_many([1, 2])
     broker.queue("gone").send(1)
+    once = broker.idempotency("s")
+    once.set("gone", 1)
     loop = broker.queue("loop").messages(prefetch=1, auto_ack=True)
     return {
         "send": lambda: queue.send(1),
@@ -43,6 +45,10 @@ def calls_of(broker: embq.Broker) -> dict[str, Callable[[], object]]:
         "pause": admin.pause,
         "configure": lambda: admin.configure(ttl=5),
         "delete": lambda: broker.delete("gone"),
+        "set a result": lambda: once.set("set", 1),
+        "get a result": lambda: once.get("set"),
+        "run": lambda: once.run("run", lambda: 1),
+        "delete a result": lambda: once.delete("gone"),
     }
 
 

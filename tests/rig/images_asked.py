@@ -26,7 +26,7 @@ LANE = 41  # and the bit where its lane begins
 IN_CHANNEL = (1 << 45) - 1
 
 #: By queue and column of embq_channel.
-Settings = Mapping[tuple[str, str], int]
+Settings = Mapping[tuple[str, str], int | None]
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Call:
 class Setting(Call):
     """A value that a setting was given."""
 
-    value: int
+    value: int | None
 
 
 class Asked:
@@ -97,7 +97,9 @@ class Asked:
         """Tell since when, at the latest, the values were asked for that are there."""
         for place, given in self._settings.items():
             value = settings.get(place)
-            yield min((one.begun for one in given if one.value == value), default=0)
+            asked = [one.begun for one in given if one.value == value]
+            # A result that is not there may not be there yet.
+            yield min(asked, default=0) if value is not None else 0
 
     def faults(self, settings: Settings, certain: int) -> Iterator[str]:
         """Compare with the values that were found."""

@@ -13,6 +13,7 @@ from random import Random
 
 from images_asked import IN_LANE
 from images_commits import Commits
+from images_once import RESULTS
 from images_outside import Outside, Row
 from images_work import payload
 from invariants import broken
@@ -121,6 +122,8 @@ class Case:
             for row in looking.execute(SETTINGS.format(", ".join(WHATS)))
             for at, what in enumerate(WHATS, 1)
         }
+        for scope, key, value in looking.execute(RESULTS):
+            settings[scope, key] = value
         found = self.rows, inserts, settings
         self.faults += self.outside.faults(*found, killed=self.killed)
         self.certain = self.outside.certain(*found, killed=self.killed)

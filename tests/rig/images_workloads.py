@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from images_again import racing, repeating
+from images_once import keeping
 from images_upkeep import cancelling, emptying, fill, purging, setting
 from images_work import (
     PATIENCE_S,
@@ -261,6 +262,15 @@ def upkeep(run: Run) -> None:
     emptying(run, 12)
 
 
+def results(run: Run) -> None:
+    """What is done once is kept at full and at normal, beside senders."""
+    run.together(
+        lambda: keeping(run, "full", "f", 40),
+        lambda: keeping(run, "normal", "n", 60),
+        lambda: sending(run, "normal", "s", 20),
+    )
+
+
 def fresh(run: Run) -> None:
     """A queue is declared, and used at normal."""
     sending(run, "normal", "n", 6)
@@ -295,4 +305,5 @@ WORKLOADS = {
     "placed": Workload(placed, base_keyed),
     "again": Workload(again),
     "upkeep": Workload(upkeep, base_upkeep),
+    "results": Workload(results),
 }

@@ -232,9 +232,19 @@ class Judge:
     def check_settings(self) -> None:
         """Each has the last value that is confirmed, or one asked for later; resume."""
         for what, values in self.account.settings.items():
+            if what.startswith("result:"):
+                self.check_result(what.partition(":")[2], values)
+                continue
             found = self.ask(f"select {what} from embq_channel where name = 'q'")
             assert found[0][0] in values, f"{what} is {found}, may be {values}"
         self.broker.queue("q").resume()
+
+    def check_result(self, key: str, values: set[int]) -> None:
+        """It is one that it may be; and where there is none, nobody is at it."""
+        once = self.broker.idempotency("s")
+        found = once.get(key, 0)
+        assert found in values, f"{key} is {found}, may be {values}"
+        assert once.run(key, lambda: -1, timeout=0) == (found or -1)
 
     def send_again(self, states: dict[str, list[State]]) -> None:
         """What has a dedup id is stored once, though its sender had no answer."""

@@ -151,7 +151,8 @@ class Account:
             return
         if verb == SET:
             what, value = setting_of(step)
-            self.settings.setdefault(what, set()).add(value)
+            before = {0} if what.startswith("result:") else set()  # it is not there
+            self.settings.setdefault(what, before).add(value)
             return
         for name in names:
             ways = self.ways.setdefault(name, [((NONE, 0), [])])

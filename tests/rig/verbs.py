@@ -10,6 +10,7 @@ from clock import ClockFile
 from rig import (  # noqa: F401  (they register their plays)
     verbs_bounding,
     verbs_keeping,
+    verbs_once,
     verbs_placing,
     verbs_typed,
     verbs_upkeep,
