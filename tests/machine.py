@@ -276,6 +276,48 @@ class Machine(Comparison):
             lambda: model.configure(visibility_timeout=seconds),
         )
 
+    # ---- what is to be done once ----
+
+    @rule(
+        process=processes,
+        verb=st.sampled_from(["get", "exists", "delete"]),
+        key=st.sampled_from("abc"),
+    )
+    def recall(self, process: int, verb: str, key: str) -> None:
+        """Ask for a result, or delete it."""
+        real, model = self.scopes_of(process, None)
+        key = f"{key} {self.jumps}"  # what was over before a jump may be forgotten
+        got, wanted = self.both(
+            lambda: getattr(real, verb)(key), lambda: getattr(model, verb)(key)
+        )
+        assert got == wanted, f"{verb} of {key}: {got}, the model {wanted}"
+
+    @rule(
+        process=processes,
+        verb=st.sampled_from(["set", "run"]),
+        key=st.sampled_from("abc"),
+        ttl=st.sampled_from([3, 12, 40, None]),
+    )
+    def store(self, process: int, verb: str, key: str, ttl: float | None) -> None:
+        """Store a result, in any case or when there is none."""
+        self.sent += 1
+        key, value = f"{key} {self.jumps}", self.sent
+        real, model = self.scopes_of(process, ttl)
+        if verb == "set":
+            self.both(lambda: real.set(key, value), lambda: model.set(key, value))
+            return
+        given = value if process == CHILD else lambda: value  # the child makes it one
+        got, wanted = self.both(
+            lambda: real.run(key, given), lambda: model.run(key, value)
+        )
+        assert got == wanted, f"{key}: {got} was stored, the model {wanted}"
+
+    def scopes_of(self, process: int, ttl: float | None) -> tuple[Any, Any]:
+        """Give the scope, of the subject and of the model."""
+        brokers = self.real[process], self.model[process]
+        real, model = (one.idempotency("s", ttl=ttl) for one in brokers)
+        return real, model
+
     # ---- time ----
 
     @rule(seconds=st.sampled_from([0.5, 3, 11, 16, 21, 31, 120]))

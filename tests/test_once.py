@@ -8,12 +8,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import DEATH_NOTICED_S, PATIENCE_S, Children
+from rig.interpose import Stage
 
 import embq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOLD = 3  # the exit of a child that was told
 
@@ -43,6 +47,14 @@ HANG = """
         time.sleep(60)
     once.run("a", hang)
 """
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    """Start the process whose children meet slow calls."""
+    made = Stage("interrupted")
+    yield made
+    made.close()
 
 
 def never() -> Any:
@@ -145,7 +157,7 @@ def test_closed_in_the_middle(path: Path) -> None:
         broker = embq.open(path)
         with pytest.raises(embq.Closed):
             broker.idempotency("s").run("a", broker.close)
-        assert other.idempotency("s").run("a", lambda: 1, timeout=PATIENCE_S) == 1
+        assert other.idempotency("s").run("a", lambda: 1, timeout=DEATH_NOTICED_S) == 1
 
 
 def test_the_last_close(path: Path) -> None:
@@ -172,6 +184,30 @@ def test_close_ends_the_wait(path: Path) -> None:
             return 1
 
         assert other.idempotency("s").run("a", work) == 1
+
+
+def test_a_copy(path: Path, tmp_path: Path) -> None:
+    """In a copy of a file nobody is at anything, and what is stored is known."""
+    copy = tmp_path / "copy.db"
+
+    def work() -> int:
+        broker.backup(copy)
+        return 1
+
+    with embq.open(path) as broker:
+        once = broker.idempotency("s")
+        once.set("b", 2)
+        assert once.run("a", work) == 1
+    with embq.open(copy) as broker:
+        once = broker.idempotency("s")
+        assert once.run("a", lambda: 3, timeout=0) == 3
+        assert once.get("b") == 2
+        assert broker.check() == []
+
+
+def test_abandoned_in_its_group(path: Path, stage: Stage) -> None:
+    """CASE 33: a begin that its caller left in its commit is taken back."""
+    assert stage.run("abandoned_in_its_group", str(path)).get() == "second"
 
 
 def test_a_fork_in_the_middle(path: Path) -> None:

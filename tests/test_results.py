@@ -67,6 +67,22 @@ def test_what_is_over_is_removed(path: Path, timed: ClockFile) -> None:
         assert broker.check() == []
 
 
+def test_what_takes_long_is_not_removed(path: Path, timed: ClockFile) -> None:
+    """What is in flight has no end, also for the keeper, whatever the ttl."""
+    with embq.open(path, durability="normal") as broker:
+        once = broker.idempotency("s", ttl=5)
+        once.set("over", 1)
+
+        def work() -> int:
+            timed.advance(DAY_S)
+            wait_until(lambda: rows(path) == 1, "what is over is still there")
+            with pytest.raises(embq.Busy):
+                once.run("a", never, timeout=0)
+            return 1
+
+        assert once.run("a", work) == 1
+
+
 def test_nothing_is_done_while_nothing_is_over(path: Path, timed: ClockFile) -> None:
     """The keeper writes nothing as long as all is known."""
     with embq.open(path, durability="normal") as broker:

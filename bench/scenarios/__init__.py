@@ -6,6 +6,7 @@ from scenarios import (
     guards,
     latency,
     many,
+    once,
     placing,
     processes,
     receiving,
@@ -35,5 +36,6 @@ SCENARIOS = {
     "expiry": placing.expiry,
     "keys": placing.keys,
     "queues": many.queues,
+    "once": once.once,
     "guards": guards.guards,
 }

@@ -102,8 +102,8 @@ MUTANTS = [
         "test_waiting.py::test_waits_that_end_lose_nothing[lease-noisy]",
         (
             "csrc/ring.c",
-            "    if (op->kind == OP_CLAIM && op->abandoned && op->result > 0 &&",
-            "    if (0 &&",
+            "    if (op->abandoned && has_taken(op)) claim_return(e, op);",
+            "    if (op->abandoned && op->result < 0) claim_return(e, op);",
         ),
         tries=3,
     ),

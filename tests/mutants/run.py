@@ -37,6 +37,7 @@ import forking
 import keeping
 import living
 import looking
+import once
 import placing
 import producing
 import redriving
@@ -60,6 +61,7 @@ MUTANTS: list[Mutant] = [
     *deleting.MUTANTS,
     *keeping.MUTANTS,
     *upkeep.MUTANTS,
+    *once.MUTANTS,
     *forking.MUTANTS,
 ]
 JOBS = 2

@@ -187,7 +187,7 @@ MUTANTS = [
         "Leases outlive a reboot",
         "2, CASE 51",
         "test_files.py::test_after_a_reboot_no_lease_stands",
-        (OWNER, "    if (leases_void(e) < 0 || channels_jump", "    if (channels_jump"),
+        (OWNER, "    if (leases_void(e) < 0 || results_void", "    if (results_void"),
     ),
     mutant(
         "All files have one identity",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -43,3 +44,26 @@ def waiting(path: str, call: str) -> float:
         finally:
             rig.disarm()
     return float("inf")
+
+
+def abandoned_in_its_group(path: str) -> str:
+    """Leave a run while another thread leads the group that it is in; run it again."""
+    rig = Rig(Path(path))
+    signal.signal(signal.SIGALRM, _interrupt)
+    with embq.open(path, durability="normal") as broker:
+        queue, once = broker.queue("q"), broker.idempotency("s")
+        leader = threading.Thread(target=queue.send, args=(1,))
+        # It takes the gate, which is slow, then us; the signal comes while it leaves
+        # the gate.
+        rig.arm("flock", DELAY, last=FOREVER, argument=SLOW_US)
+        leader.start()
+        time.sleep(SLOW_US / 2e6)
+        signal.setitimer(signal.ITIMER_REAL, SLOW_US / 1e6)
+        try:
+            return str(once.run("a", lambda: "first"))
+        except Interrupted:
+            rig.disarm()
+            return str(once.run("a", lambda: "second"))
+        finally:
+            rig.disarm()
+            leader.join()
