@@ -249,8 +249,8 @@ MUTANTS = [
         (
             PYTHON,
             (
-                "        return self._read(self._run(broker, names, fn, wait) if body is "
-                "None else body)"
+                "        return self._read(self._run(broker, names, fn, wait) if body "
+                "is None else body)"
             ),
             (
                 "        return self._read(body) if body is not None else [\n"
