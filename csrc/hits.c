@@ -108,7 +108,8 @@ void hits_forget(struct engine *e) {
 
 void hits_stage(struct engine *e, int now) {
     int64_t at = clock_real_us();
-    if (!ATOMIC_LOAD(&e->hits_wait) || (!now && at < e->hits_after_us)) return;
-    e->hits_after_us = at + EVERY_US;
+    if (!ATOMIC_LOAD(&e->hits_wait) || (!now && at < ATOMIC_LOAD(&e->hits_after_us)))
+        return;
+    ATOMIC_STORE(&e->hits_after_us, at + EVERY_US);
     keeper_stage(e, OP_HITS, 0);
 }

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 import embq
-from embq import _cli_admin, _cli_file, _cli_look, _cli_redrive
+from embq import _cli_admin, _cli_file, _cli_look, _cli_once, _cli_redrive
 from embq.broker import Broker
 from embq.messages import Message
 from embq.queue import Queue
@@ -152,11 +152,15 @@ def queues(broker: Broker, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One object on one line.")
 @click.pass_obj
 def stats(broker: Broker, queue: str | None, *, as_json: bool) -> None:
-    """Print the counters of QUEUE, or of this process's engine."""
+    """Print the counters of QUEUE, or of this process's engine and the scopes."""
     found = _queue(broker, queue).stats() if queue else broker.stats()
     if as_json:
         _echo_json(found)
         return
+    scopes = found.pop("idempotency", {})  # of a queue: none
+    found |= {
+        f"idempotency {scope}": counts["size"] for scope, counts in scopes.items()
+    }
     width = max(map(len, found), default=0)
     for name, value in found.items():
         click.echo(f"{name:<{width}}  {'-' if value is None else value}")
@@ -196,6 +200,7 @@ _cli_admin.add_to(cli, _queue)
 _cli_redrive.add_to(cli, _queue)
 cli.add_command(_cli_file.check)
 cli.add_command(_cli_file.backup)
+cli.add_command(_cli_once.idempotency)
 _cli_look.add_to(cli, _queue, lambda message, as_json: _print(message, as_json=as_json))
 
 

@@ -51,6 +51,22 @@ def test_lines_and_json(path: Path) -> None:
     assert run(path, "send", "q", "--json", "{").returncode == 2
 
 
+def test_idempotency(path: Path) -> None:
+    """Results are listed, printed and forgotten; what is not there exits with 2."""
+    with embq.open(path) as broker:
+        once = broker.idempotency("payments")
+        once.set("17", {"paid": True})
+        once.set("18", None)
+    assert run(path, "idempotency", "payments", "17").stdout == '{"paid":true}\n'
+    assert run(path, "idempotency", "payments", "18").stdout == "null\n"
+    assert run(path, "idempotency").stdout.split() == ["2", "2", "payments"]
+    assert "idempotency payments  2" in run(path, "stats").stdout
+    assert run(path, "idempotency", "payments", "17", "--delete").returncode == 0
+    for more in ([], ["--delete"]):
+        assert run(path, "idempotency", "payments", "17", *more).returncode == 2
+    assert run(path, "idempotency", "payments").returncode == 2
+
+
 def test_queues_and_stats(queued: Path) -> None:
     """The counters are those of the API, as text and as NDJSON."""
     assert run(queued, "queues").stdout.split() == ["3", "jobs"]

@@ -94,3 +94,15 @@ def untyped(broker: embq.Broker) -> None:
     queue.send({"a": 1})
     for message in queue:
         assert_type(message.data, Any)
+
+
+def results(broker: embq.Broker) -> None:
+    """A schema types what is stored of what is to be done once."""
+    once = broker.idempotency("s", schema=Order)
+    assert_type(once, embq.Idempotency[Order])
+    assert_type(once.run("a", lambda: Order(1)), Order)
+    assert_type(once.get("a"), Order | None)
+    assert_type(once.get("a", 5), Order | int | None)
+    assert_type(broker.idempotency("s"), embq.Idempotency[Any])
+    once.set("a", Refund(1))  # type: ignore[arg-type]
+    once.run("a", lambda: Refund(1))  # type: ignore[arg-type, return-value]
