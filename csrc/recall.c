@@ -93,7 +93,8 @@ int embq_result_delete(embq_ref broker, const char *names, size_t names_size) {
 static struct engine *engine_in_use(struct broker *b) {
     struct engine *e = b->engine;
     pthread_mutex_lock(&e->mutex);
-    int there = (e->attached || e->forking) && !e->failed;
+    int used = ATOMIC_LOAD(&e->attached) || ATOMIC_LOAD(&e->forking);
+    int there = used && !ATOMIC_LOAD(&e->failed);
     e->in_calls += there;
     pthread_mutex_unlock(&e->mutex);
     return there ? e : NULL;

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 RETRIES_IN_A_ROW = 7  # then one new message goes first, so a retry storm starves nobody
 
 
-class ModelBroker:
+class ModelBroker(model_results.ModelScopes):
     """One process that has the file open."""
 
     def __init__(self, file: ModelFile) -> None:
@@ -70,16 +70,6 @@ class ModelBroker:
         self.check_open()
         model_input.check_name(name)
         return self.file.delete(name)
-
-    def idempotency(
-        self, scope: str, *, ttl: Any = 86_400.0, schema: Any = None
-    ) -> model_results.ModelIdempotency:
-        return model_results.ModelIdempotency(self, scope, ttl, schema)
-
-    def stats(self) -> dict[str, Any]:
-        """Count what the model knows of."""
-        self.check_open()
-        return {"idempotency": model_results.stats(self.file)}
 
     def flush(self) -> None:
         """Raise the first failure that nobody awaited; all else is stored already."""

@@ -153,6 +153,20 @@ class ModelIdempotency:
             del self.results[key]
 
 
+class ModelScopes:
+    """The part of a broker about scopes."""
+
+    def idempotency(
+        self: ModelBroker, scope: str, *, ttl: Any = 86_400.0, schema: Any = None
+    ) -> ModelIdempotency:
+        return ModelIdempotency(self, scope, ttl, schema)
+
+    def stats(self: ModelBroker) -> dict[str, Any]:
+        """Count what the model knows of."""
+        self.check_open()
+        return {"idempotency": stats(self.file)}
+
+
 def ttl_of(ttl: Any) -> int | None:
     """Give the ms that a result is kept; None: for ever."""
     return None if ttl is None else positive_ms(ttl, "ttl")

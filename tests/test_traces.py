@@ -91,6 +91,24 @@ def test_what_is_removed_is_gone(path: Path, seed: int) -> None:
         assert broker.check() == []
 
 
+def test_results_too(path: Path) -> None:
+    """CASE 60: a result that was deleted, replaced, or is over, is seen no more."""
+    with embq.open(path, durability="normal", secure_delete=True) as broker:
+        once = broker.idempotency("s")
+        for number in range(TAGS):
+            text = tag(number).decode() * SIZES[number % len(SIZES)]
+            once.set(str(number), text, ttl=0.01 if number % 3 == 0 else None)
+            if number % 3 == 1:
+                once.set(str(number), "another")
+            if number % 3 == 2:
+                assert once.delete(str(number))
+        # Here SQLite may leave pieces, too; with the last ones they go.
+        wait_until(lambda: "-wal" not in traces(path, set(range(TAGS))), "in the -wal")
+        for number in range(1, TAGS, 3):
+            assert once.delete(str(number))
+        wait_until(no_trace(path, set(range(TAGS))), "traces are left")
+
+
 def test_otherwise_it_is_not(path: Path) -> None:
     """Without it a purge leaves bodies behind, so the tests here can fail."""
     with embq.open(path, durability="normal") as broker:

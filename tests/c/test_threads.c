@@ -9,6 +9,7 @@
  * there.
  */
 #include "batch.h"
+#include "once.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -336,7 +337,9 @@ static void everything_at_once(void) {
         start(send_each, &normal),   start(send_each, &full),
         start(send_batches, &full),  start(send_batches, &normal),
         start(send_staged, &normal), start(send_staged, &full),
-        start(rest, NULL),           start(interrupt, NULL),
+        start(once, &normal),        start(once, &full),
+        start(once, &normal),        start(rest, NULL),
+        start(interrupt, NULL),
     };
     pthread_t others[] = {
         start(receive, &normal),     start(receive, &full),

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 State = tuple[str, int]  # place: see PLACES; how often it was handed out
@@ -85,6 +85,7 @@ class Step:
     unit: str
     left: list[str]  # may have happened or not
     confirmed: int = 0
+    before: set[int] = field(default_factory=set)  # of a setting
 
 
 def after(verb: str, state: State) -> State | None:
@@ -151,8 +152,9 @@ class Account:
             return
         if verb == SET:
             what, value = setting_of(step)
-            before = {0} if what.startswith("result:") else set()  # it is not there
-            self.settings.setdefault(what, before).add(value)
+            none: set[int] = {0} if what.startswith("result:") else set()
+            step.before = self.settings.get(what, none)
+            self.settings[what] = {*step.before, value}
             return
         for name in names:
             ways = self.ways.setdefault(name, [((NONE, 0), [])])
@@ -169,7 +171,7 @@ class Account:
                 continue
             if step.verb == SET:
                 what, value = setting_of(step)
-                self.settings[what] = {value}
+                self.settings[what] = {value} if happened else step.before
                 continue
             ways = self.ways[name]
             self.ways[name] = [

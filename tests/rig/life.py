@@ -8,6 +8,7 @@ must be able to open the file again, and nothing may have leaked.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
@@ -135,6 +136,27 @@ class Life:
             outgoing = [embq.Outgoing(name, key=name[2]) for name in KEYED]
             self.keyed().send_many(outgoing)
 
+    def once(self) -> None:
+        """Keep results: set, run, run what fails, find, delete."""
+
+        def scope() -> embq.Idempotency[int]:
+            return self.need().idempotency("s")
+
+        def raised() -> int:
+            raise LookupError
+
+        with self.step("set", ["result:a=1"]):
+            scope().set("a", 1)
+        with self.step("set", ["result:b=2"]):
+            scope().run("b", lambda: 2)
+        self.look("get", lambda: (scope().get("a"), scope().exists("b")))
+        with contextlib.suppress(LookupError):
+            self.look("run", lambda: scope().run("c", raised))
+        with self.step("set", ["result:c=3"]):
+            scope().run("c", lambda: 3)
+        with self.step("set", ["result:a=0"]):
+            scope().delete("a")
+
     def by_key(self) -> None:
         """Receive and settle by key: each time the first of each."""
         for verb, *args in (("nack", 0), ("ack",), ("ack",)):
@@ -243,6 +265,7 @@ class Life:
         self.claim(1, take=True)
         self.loop(2)
         self.look("stats", lambda: (self.queue().stats(), self.need().stats()))
+        self.once()
         self.look("depth", lambda: self.queue().depth())
         self.look("queues", lambda: self.need().queues())
         self.send("s10")
