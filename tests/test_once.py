@@ -29,7 +29,7 @@ RACE = """
     def work():
         for key in range(keys):
             def effect():
-                os.write(done, f"{key}\\n".encode())
+                os.write(done, f"{key} {os.getpid()}\\n".encode())
                 return [key, os.getpid()]
             assert once.run(str(key), effect)[0] == key
     print("ready", flush=True)
@@ -66,7 +66,7 @@ def never() -> Any:
 
 
 def test_processes_at_once(path: Path, tmp_path: Path, children: Children) -> None:
-    """CASE 23: of many threads of many processes one calls the function of a key."""
+    """CASE 58: of many threads of many processes one calls the function of a key."""
     log, keys = tmp_path / "log", 60
     racing = [children.start(RACE, path, log, keys, 3) for _ in range(3)]
     for child in racing:
@@ -75,9 +75,38 @@ def test_processes_at_once(path: Path, tmp_path: Path, children: Children) -> No
         children.tell(child)
     for child in racing:
         children.finish(child)
-    assert sorted(map(int, log.read_text().split())) == list(range(keys))
+    done = [int(line.split()[0]) for line in log.read_text().splitlines()]
+    assert sorted(done) == list(range(keys))
     with embq.open(path) as broker:
         assert broker.stats()["idempotency"]["race"]["size"] == keys
+        assert broker.check() == []
+
+
+def test_some_are_killed(path: Path, tmp_path: Path, children: Children) -> None:
+    """CASE 17: what is done twice was done by one that was killed at it."""
+    log, keys, doomed = tmp_path / "log", 200, 3
+    racing = [children.start(RACE, path, log, keys, 2) for _ in range(2 + doomed)]
+    for child in racing:
+        children.expect(child, "ready")
+    for child in racing:
+        children.tell(child)
+    for number, child in enumerate(racing[:doomed], 1):
+        while not log.exists() or log.read_text().count("\n") < number * keys / 5:
+            time.sleep(0.001)
+        child.kill()
+        child.wait(PATIENCE_S)
+    for child in racing[doomed:]:
+        children.finish(child)
+    killed = {child.pid for child in racing[:doomed]}
+    by: dict[str, list[int]] = {}
+    for line in log.read_text().splitlines():
+        key, pid = line.split()
+        by.setdefault(key, []).append(int(pid))
+    assert len(by) == keys
+    for key, pids in by.items():
+        again = [pid for pid in pids[:-1] if pid not in killed]
+        assert not again, f"{key} was done by {pids}, of which {killed} were killed"
+    with embq.open(path) as broker:
         assert broker.check() == []
 
 
@@ -137,7 +166,7 @@ def test_the_end_wakes(path: Path, children: Children) -> None:
 
 
 def test_killed(path: Path, children: Children) -> None:
-    """CASE 4: what a killed process was at, another does, about a second later."""
+    """CASE 17: what a killed process was at, another does, about a second later."""
     child = children.start(HANG, path)
     children.expect(child, "begun")
     with embq.open(path) as broker:
@@ -152,7 +181,7 @@ def test_killed(path: Path, children: Children) -> None:
 
 
 def test_closed_in_the_middle(path: Path) -> None:
-    """A broker that is closed while its function runs keeps its key from nobody."""
+    """CASE 38: a function that closes its broker keeps its key from nobody."""
     with embq.open(path) as other:
         broker = embq.open(path)
         with pytest.raises(embq.Closed):
@@ -206,12 +235,12 @@ def test_a_copy(path: Path, tmp_path: Path) -> None:
 
 
 def test_abandoned_in_its_group(path: Path, stage: Stage) -> None:
-    """CASE 33: a begin that its caller left in its commit is taken back."""
+    """CASE 35: a begin that its caller left in its commit is taken back."""
     assert stage.run("abandoned_in_its_group", str(path)).get() == "second"
 
 
 def test_a_fork_in_the_middle(path: Path) -> None:
-    """CASE 31: what was begun is the parent's; the child cannot end it."""
+    """CASE 30: what was begun is the parent's; the child cannot end it."""
     with embq.open(path) as broker:
         once = broker.idempotency("s")
 
@@ -236,7 +265,7 @@ def test_a_fork_in_the_middle(path: Path) -> None:
 
 
 def test_a_child_that_fails_frees_nothing(path: Path) -> None:
-    """CASE 31: an exception in the forked child leaves the key the parent's."""
+    """CASE 30: an exception in the forked child leaves the key the parent's."""
     with embq.open(path) as broker:
         once = broker.idempotency("s")
 
@@ -262,7 +291,7 @@ def test_a_child_that_fails_frees_nothing(path: Path) -> None:
 
 
 def test_signals_at_any_moment(path: Path) -> None:
-    """CASE 33: a handler that raises, wherever it comes, leaves no key taken."""
+    """CASE 35: a handler that raises, wherever it comes, leaves no key taken."""
 
     class Now(Exception):
         """Raised by the handler."""
@@ -292,7 +321,7 @@ def test_signals_at_any_moment(path: Path) -> None:
 
 
 def test_a_signal_while_it_waits(path: Path) -> None:
-    """CASE 33: a handler that raises ends the wait; the one in flight goes on."""
+    """CASE 35: a handler that raises ends the wait; the one in flight goes on."""
 
     class Now(Exception):
         """Raised by the handler."""

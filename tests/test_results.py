@@ -136,7 +136,7 @@ def test_scopes_have_a_limit(path: Path) -> None:
 
 
 def test_the_reserve(path: Path) -> None:
-    """CASE 9: in the reserve nothing new is begun, and what is stored is found."""
+    """CASE 23: in the reserve nothing new is begun, and what is stored is found."""
     with embq.open(path) as broker:
         broker.idempotency("s").set("a", 1)
     with embq.open(path, disk_reserve=1 << 60) as broker:
@@ -149,7 +149,7 @@ def test_the_reserve(path: Path) -> None:
 
 
 def test_what_runs_ends_in_the_reserve(path: Path) -> None:
-    """CASE 9: the result of what was begun before is stored all the same."""
+    """CASE 23: the result of what was begun before is stored all the same."""
     with embq.open(path) as broker:
 
         def fill() -> int:
@@ -164,7 +164,7 @@ def test_what_runs_ends_in_the_reserve(path: Path) -> None:
 
 
 def test_a_damaged_result(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is no JSON is told without a byte of it; what is no text is `Corrupt`."""
+    """CASE 60: what is no JSON is told without a byte of it; no text is `Corrupt`."""
     caplog.set_level(logging.DEBUG)
     with embq.open(path) as broker:
         once = broker.idempotency("s")

@@ -303,7 +303,7 @@ NO_NAMES = ["", "x" * 256, "a\0b", "\0", 1, None, b"a", "\ud800"]
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_odd_names(site: Any, name: Any) -> None:
-    """CASE 43: scopes and keys are texts of 1 to 255 bytes without NUL."""
+    """CASE 42: scopes and keys are texts of 1 to 255 bytes without NUL."""
     once = site.broker.idempotency("s")
     with pytest.raises(errors.InvalidArgument):
         site.broker.idempotency(name)

@@ -69,19 +69,19 @@ MUTANTS = [
     ),
     mutant(
         "A forked child ends what its parent began",
-        "31",
+        "CASE 30",
         f"{ONCE}::test_a_fork_in_the_middle",
         (RESULT, "if (same && f.owner != e->slot)", "if (same && !f.owner)"),
     ),
     mutant(
         "A forked child frees what its parent is at",
-        "31",
+        "CASE 30",
         f"{ONCE}::test_a_child_that_fails_frees_nothing",
         (RESULT, "if (!there || f.owner != e->slot || ", "if (!there || !f.owner || "),
     ),
     mutant(
         "A key is free only once Python has seen that it was begun",
-        "33",
+        "CASE 35",
         f"{ONCE}::test_signals_at_any_moment",
         (
             PYTHON,
@@ -92,7 +92,7 @@ MUTANTS = [
     ),
     mutant(
         "A begin that was abandoned in its group takes the key with it",
-        "33",
+        "CASE 35",
         f"{ONCE}::test_abandoned_in_its_group",
         (
             "csrc/ring.c",
@@ -218,7 +218,7 @@ MUTANTS = [
     ),
     mutant(
         "What is begun goes into the reserve",
-        "9",
+        "CASE 23",
         f"{RESULTS}::test_the_reserve",
         (
             RESULT,
