@@ -24,6 +24,7 @@ CONFIRMED_EARLY = """    op_outcome(op, result);
     return 0;
 """
 RESULT = "    op_outcome(op, result);\n    return 0;\n"
+RUNS = "            if (op_run(e, op) < 0) return -1;\n"
 
 MUTANTS = [
     mutant(
@@ -224,9 +225,9 @@ MUTANTS = [
         "test_threads.py::test_a_bad_call_in_a_group",
         (
             LEAD,
-            RESULT,
-            RESULT + "            if (result == EMBQ_MESSAGE_TOO_LARGE) {\n"
-            "                LIST_EACH (other, group) op_outcome(other, result);\n"
+            RUNS,
+            RUNS + "            if (op->result == EMBQ_MESSAGE_TOO_LARGE) {\n"
+            "                LIST_EACH (other, group) op_outcome(other, op->result);\n"
             "                return 0;\n"
             "            }\n",
         ),
