@@ -128,6 +128,19 @@ def judge(mutant: Mutant, code: int, report: Path) -> tuple[bool, str]:
     return False, f"no assertion failed: {said}"[:300]
 
 
+def failures(report: Path) -> list[str]:
+    """Name the tests of a report that failed, each with all that it said."""
+    if not report.exists():
+        return []
+    cases = ET.parse(report).getroot().iter("testcase")
+    return [
+        f"{case.get('classname')}::{case.get('name')}\n{part.text}"
+        for case in cases
+        for part in case
+        if part.tag in ("failure", "error")
+    ]
+
+
 def hunt(mutant: Mutant, number: int, trees: SimpleQueue[Tree], sound: Tree) -> Verdict:
     """Plant one, run its test, heal."""
     begun = time.monotonic()
@@ -189,8 +202,8 @@ def sound_tree(folder: Path, mutants: list[Mutant]) -> Tree:
         )
         for code, report in runs:
             if code:
-                text = report.read_text() if report.exists() else "no report"
-                refuse([text[:4000]], f"the tests fail without any mutant: exit {code}")
+                why = failures(report) or ["no report"]
+                refuse(why, f"the tests fail without any mutant: exit {code}")
     return sound
 
 
