@@ -330,7 +330,7 @@ MUTANTS = [
         (
             "csrc/ring.c",
             "bytes + op_bytes(op) <= EMBQ_RING_BYTES",
-            "e->ring_bytes + bytes_of(op) > 0",
+            "e->ring_bytes + op_bytes(op) > 0",
         ),
     ),
 ]
