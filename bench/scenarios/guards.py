@@ -87,7 +87,7 @@ GUARDS = {
         "the look for bounds (queue has none)",
         (
             "csrc/send.c",
-            "if (code == 0 && options_are_bounded(&c->options)) {",
+            "if (code == 0 && overflow_matters(e, op, c)) {",
             "if (0) {",
         ),
     ),
