@@ -188,18 +188,22 @@ static const char *const texts[STATEMENTS] = {
     [ST_MESSAGE_DELETE_RANGE] = "delete from embq_message_%d\n"
                                 "where id between ?1 and ?2",
     /* ?1 row, ?2 queue (null: it is not buried), ?3 reason, ?4 error, ?5 receive_count,
-     * ?6 first_at, ?7 last_at, ?8 its public id */
+     * ?6 first_at, ?7 last_at, ?8 its public id. In a damaged file the history may be no
+     * list: JSON's null would swallow the new entry, what is no JSON end the move. */
     [ST_MESSAGE_MOVE] =
         "select flags, sent_at_ms, type, source, key, coalesce(public_id, ?8),\n"
         "       attributes,\n"
         "       case when ?2 is null then history else\n"
-        "         json_insert(coalesce(history, '[]'), '$[#]', json_object(\n"
+        "         json_insert(past, '$[#]', json_object(\n"
         "           'queue', ?2, 'reason', ?3, 'error', ?4, 'receive_count', ?5,\n"
         "           'first_at', ?6, 'last_at', ?7,\n"
-        "           'hops', coalesce(json_array_length(history), 0) + 1)) end,\n"
+        "           'hops', json_array_length(past) + 1)) end,\n"
         "       body\n"
-        "from embq_message_%d\n"
-        "where id = ?1",
+        "from (\n"
+        "  select *, coalesce(case when json_valid(history) then\n"
+        "    case json_type(history) when 'array' then history end end, '[]') as past\n"
+        "  from embq_message_%d\n"
+        "  where id = ?1)",
     [ST_MESSAGE_ARRIVE] =
         "insert into embq_message_%d(id, flags, sent_at_ms, type, source, key,\n"
         "  public_id,\n"

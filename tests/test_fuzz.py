@@ -114,7 +114,7 @@ def test_any_value_in_a_message(hostile: Hostile, values: dict[str, Any]) -> Non
         message = broker.queue("q").receive()
         if message is None:  # it is another body, and so a dead letter
             assert isinstance(values["body"], bytes)
-            assert broker.queue("q.dead").peek()[0].history[0]["reason"] == "damaged"
+            assert broker.queue("q.dead").peek()[0].history[-1]["reason"] == "damaged"
             return
         look_at(message)
         message.ack()
@@ -218,6 +218,19 @@ def test_no_trap_in_the_list_of_migrations(path: Path, trap: str) -> None:
         connection.execute(trap)
     with pytest.raises(errors.Corrupt):
         embq.open(path).ping()
+
+
+@pytest.mark.parametrize("history", ["null", "7", "{}", '"x"', "{", "[" * 2000, ""])
+def test_a_history_that_is_no_list_takes_an_entry(
+    hostile: Hostile, history: str
+) -> None:
+    """CASE 6: what died says why, whatever stands in its place; a list keeps on."""
+    path = hostile.set("embq_message_0", {"history": history, "body": b""})
+    with embq.open(path) as broker:
+        assert broker.queue("q").receive() is None
+        (dead,) = broker.queue("q.dead").peek()
+        (entry,) = dead.history
+        assert (entry["queue"], entry["reason"], entry["hops"]) == ("q", "damaged", 1)
 
 
 @pytest.mark.parametrize("body", [None, 7, "text"])

@@ -22,7 +22,7 @@ MUTANTS = [
         f"{DEAD}::test_hops_count_the_deaths[core]",
         (
             "csrc/statement.c",
-            "coalesce(json_array_length(history), 0) + 1)) end,",
+            "json_array_length(past) + 1)) end,",
             "1)) end,",
         ),
     ),
