@@ -188,8 +188,9 @@ static const char *const texts[STATEMENTS] = {
     [ST_MESSAGE_DELETE_RANGE] = "delete from embq_message_%d\n"
                                 "where id between ?1 and ?2",
     /* ?1 row, ?2 queue (null: it is not buried), ?3 reason, ?4 error, ?5 receive_count,
-     * ?6 first_at, ?7 last_at, ?8 its public id. In a damaged file the history may be no
-     * list: JSON's null would swallow the new entry, what is no JSON end the move. */
+     * ?6 first_at, ?7 last_at, ?8 its public id. In a damaged file the history may be
+     * no list: JSON's null would swallow the new entry, what is no JSON end the move.
+     */
     [ST_MESSAGE_MOVE] =
         "select flags, sent_at_ms, type, source, key, coalesce(public_id, ?8),\n"
         "       attributes,\n"

@@ -27,6 +27,16 @@ MUTANTS = [
         ),
     ),
     mutant(
+        "A history that is JSON's null takes no entry",
+        "CASE 6",
+        "test_fuzz.py::test_a_history_that_is_no_list_takes_an_entry[null]",
+        (
+            "csrc/statement.c",
+            "case json_type(history) when 'array' then history end end, '[]')",
+            "history end, '[]')",
+        ),
+    ),
+    mutant(
         "The cursor skips a message after a batch",
         "2",
         f"{GIVE_BACK}::test_the_loop_ends_when_nothing_comes[core]",
