@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define LEAVE_US 1000000 /* for taking leave in the file at the last close */
+#define HASTE_US 50000   /* for either once a signal's handler waits to be run */
 
 static int file_open(const struct engine *e, int *fd) {
     if (*fd < 0) *fd = wal_file_open(e->path);
@@ -38,8 +39,19 @@ int engine_register(struct engine *e, enum op_kind kind) {
     if (kind == OP_RECOVER && limit_us > LEAVE_US) limit_us = LEAVE_US;
     op->deadline_us = clock_real_us() + limit_us;
     int64_t result = ring_call(e, op);
-    /* It is short: a signal's handler runs after it. */
-    while (result == EMBQ_INTERRUPTED) result = ring_resume(e, ring_pop_pending());
+    /* It is short, unless others have the write lock: a signal's handler runs after it.
+     */
+    int may_hurry = kind == OP_RECOVER || e->opening;
+    while (result == EMBQ_INTERRUPTED) {
+        op = ring_pop_pending();
+        int64_t soon_us = clock_real_us() + HASTE_US;
+        if (may_hurry && soon_us < op->deadline_us) {
+            ATOMIC_STORE(&op->deadline_us, soon_us);
+            e->hurried = 1;
+            may_hurry = 0;
+        }
+        result = ring_resume(e, op);
+    }
     return (int)result;
 }
 

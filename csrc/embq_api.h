@@ -111,12 +111,13 @@ int embq_bind_check(void);
  * `*broker`. All brokers of one file in one process share one engine. EMBQ_NO_SCHEMA:
  * the file is there, with mode 0600, but holds no tables of this version; nothing stays
  * open. disk_reserve: bytes that sends leave free; -1: 5 % of the file system, 64 MiB
- * at most. */
+ * at most. EMBQ_INTERRUPTED: a signal came while another had the write lock; nothing is
+ * open, and there is nothing to resume: call it again. */
 int embq_open(const char *path, int flags, int busy_timeout_ms, long long disk_reserve,
               embq_ref *broker);
 /* Store what is staged, wake every waiting call of this broker with EMBQ_CLOSED. The
- * first failure that nobody awaited is returned. The handle stays valid until
- * embq_broker_free. */
+ * first failure that nobody awaited is returned. EMBQ_INTERRUPTED: a signal came, and
+ * nothing is closed: call it again. The handle stays valid until embq_broker_free. */
 int embq_close(embq_ref broker);
 void embq_broker_free(embq_ref broker);
 void embq_before_fork(void);

@@ -55,6 +55,8 @@ struct engine {
     int refs;    /* open brokers */
     int handles; /* brokers not yet freed */
     int attached, forking, guarded;
+    int opening; /* embq_open attaches it, which a signal may end ... */
+    int hurried; /* ... and did: the time left was made short */
     int busy_timeout_ms;
     int secure;             /* what was removed leaves no trace; see trace.c */
     uint32_t traced_salt;   /* of the -wal when it was to start over ... */

@@ -21,7 +21,6 @@ from embq._native import (
     NO_SCHEMA,
     NOT_YET,
     _buffer,
-    _call,
     _decode_messages,
     _fetch,
     _free,
@@ -78,11 +77,13 @@ def open_broker(
     """Open a file, creating or upgrading its tables when they are not there."""
     out = _new("embq_ref *")
     arguments = (path, flags, busy_timeout_ms, disk_reserve, out)
+    limit_s = busy_timeout_ms / 1000 if busy_timeout_ms >= 0 else float("inf")
+    end = time.monotonic() + limit_s
     try:
-        code = _call(_lib.embq_open, *arguments)
+        code = _repeat(_lib.embq_open, *arguments, end=end)
         if code == NO_SCHEMA:
             migrate(path, busy_timeout_ms)
-            code = _call(_lib.embq_open, *arguments)
+            code = _repeat(_lib.embq_open, *arguments, end=end)
     except BaseException:
         if out[0]:  # a signal after C's return
             _free_broker(out[0])
@@ -91,13 +92,25 @@ def open_broker(
         msg = f"{os.fsdecode(path)!r} lost its tables while it was being opened"
         raise errors.Corrupt(msg)
     if code < 0:
-        raise failure(code)
+        raise failure(code if code != INTERRUPTED else errors.Busy.number)
     return Handle(int(out[0]))
+
+
+def _repeat(call: Callable[..., int], *args: Any, end: float = float("inf")) -> int:
+    """Make one call that a signal ends, and which begins anew after its handler."""
+    if _notices[0]:
+        _tell()
+    code = call(*args)
+    while code == INTERRUPTED and time.monotonic() < end:
+        code = call(*args)
+    return code
 
 
 def close_broker(broker: int) -> None:
     """Store what is staged; raise the first failure that nobody awaited."""
-    _run(_lib.embq_close, broker)
+    code = _repeat(_lib.embq_close, broker)
+    if code < 0:
+        raise failure(code)
 
 
 # ---- tickets ----

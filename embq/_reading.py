@@ -8,13 +8,15 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from embq.errors import Busy, NoMemory
 
 _RETRY_S = 0.05  # between two interrupts of one that has not ended yet
+_SLICE_S = 0.05  # of a wait for a lock, in which SQLite lets no signal's handler run
+_TICK_OPS = 1000  # of SQLite's machine, between two looks for signals: a few pages
 _FORK_WAIT_S = 1.0  # for threads that cannot be interrupted; as in engine.c
 
 _readings: "set[Reading]" = set()
@@ -48,6 +50,7 @@ class Reading:
         self._path, self._timeout, self._doing = path, timeout, doing
         self._thread = threading.get_ident()
         self._stopped = False
+        self._raised: BaseException | None = None  # by the handler of a signal
         self.connection: Any = None
 
     def __enter__(self) -> Self:
@@ -56,18 +59,21 @@ class Reading:
         with _changed:  # no fork comes between opening it and noting it
             try:
                 self.connection = _sqlite.connect(
-                    self._path, self._timeout, create=False
+                    self._path, min(self._timeout, _SLICE_S), create=False
                 )
             except BaseException as error:
                 self._fail(error)
                 raise
             _readings.add(self)
         try:
+            ticks = self._ticks()
+            next(ticks)
+            self.connection.set_progress_handler(ticks.__next__, _TICK_OPS)
             query_only = "off" if self._writes else "on"
             for text in (f"query_only = {query_only}", "trusted_schema = off"):
                 self.execute(f"pragma {text}")
-            self.execute("begin immediate" if self._writes else "begin")
-            self.execute("select count(*) from sqlite_master")  # from here on
+            self._lock("begin immediate" if self._writes else "begin")
+            self._lock("select count(*) from sqlite_master")  # from here on
         except BaseException as error:
             self._close()
             self._fail(error)
@@ -101,8 +107,41 @@ class Reading:
         self.go_on()
         yield from self.connection.execute(sql)
 
+    def _lock(self, sql: str) -> None:
+        """Run one statement that may have to wait for a lock, in slices."""
+        from embq import _sqlite  # noqa: PLC0415
+
+        end = time.monotonic() + self._timeout
+        while True:
+            try:
+                self.execute(sql)
+            except _sqlite.failures() as error:
+                self.go_on()
+                failure = _sqlite.translate(error, self._path, self._doing)
+                if not isinstance(failure, Busy) or time.monotonic() >= end:
+                    raise
+            else:
+                return
+
+    def _ticks(self) -> Generator[bool, None, None]:
+        """Let handlers of signals run within a statement; True ends it.
+
+        What a handler raises would be lost in SQLite's callback. It raises where the
+        generator goes on, so within the `try`; in a function it might be before that.
+        """
+        ends = False
+        while True:
+            try:
+                yield ends
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - go_on() raises it
+                self._raised, ends = error, True
+
     def go_on(self) -> None:
         """Raise when this must end."""
+        if self._raised:
+            raise self._raised
         if self._stopped:
             msg = f"{os.fsdecode(self._path)!r}: {self._doing}: this process forked"
             raise Busy(msg, "try again")

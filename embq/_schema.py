@@ -35,6 +35,7 @@ from sqlite_master
 where tbl_name = ? collate nocase and type in ('view', 'trigger')
 """
 _PAUSE = 0.01  # seconds between two looks at a lock that SQLite will not wait for
+_SLICE = 0.05  # seconds that SQLite waits by itself: it lets no signal's handler run
 
 migrations = Migrations("embq")
 
@@ -65,7 +66,7 @@ def migrate(path: bytes, busy_timeout_ms: int) -> None:
     deadline = time.monotonic() + timeout
     failures = _sqlite.failures()
     try:
-        connection = _sqlite.connect(path, timeout)
+        connection = _sqlite.connect(path, min(timeout, _SLICE))
         try:
             _retry(lambda: _prepare(connection), path, deadline)
             _retry(lambda: _apply(connection), path, deadline)

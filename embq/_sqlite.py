@@ -51,7 +51,7 @@ _ERRORS: dict[int, type[Error]] = {
     15: Busy,
     26: NotAnEmbqFile,
 }
-_STEP = 1000  # pages, between two looks whether to go on
+_STEP = 100  # pages, between two looks whether to go on
 _ERROR = 1
 _PRIMARY = 0xFF  # an extended code keeps the primary one in its low byte
 

@@ -4,17 +4,16 @@ import signal
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Children
+from interrupting import BACK_S, each_signal, interrupt, judge
 from rig.interpose import Stage
 
 import embq
 
-BACK_S = 1.0  # aimed at: 0.1; the rest is for a loaded machine
 CALLS = """
-    import signal, sys, embq
+    import signal, sys, threading, embq
 
     class Terminated(Exception):
         pass
@@ -29,6 +28,21 @@ CALLS = """
     bounded = broker.queue("bounded", max_messages=1)
     held = full.receive()
     first = next((message.id for message in bounded.browse()), None)
+    once, begun, done = broker.idempotency("s"), threading.Event(), threading.Event()
+    other = threading.Thread(
+        target=once.run, args=("held", lambda: begun.set() or done.wait()),
+        daemon=True,
+    )
+    other.start()
+    begun.wait()
+    slowly = broker.queue("dead").redrive(to="there", rate=0.001)
+    closing = embq.open(sys.argv[1], durability="normal", busy_timeout=300)
+    closing_queue = closing.queue("q")
+
+    def close():
+        closing_queue.send_nowait("staged")
+        closing.close()
+
     calls = {
         "receive": lambda: queue.receive(wait=None),
         "receive long": lambda: queue.receive(wait=3000),
@@ -52,6 +66,13 @@ CALLS = """
         "cancel": lambda: bounded.cancel(first),
         "redrive": lambda: bounded.redrive(to="full"),
         "delete": lambda: broker.delete("bounded"),
+        "run": lambda: once.run("free", lambda: "never"),
+        "run behind another": lambda: once.run("held", lambda: "never", timeout=300),
+        "set": lambda: once.set("free", "never"),
+        "result delete": lambda: once.delete("free"),
+        "redrive wait": slowly.wait,
+        "repair": broker.repair,
+        "close": close,
     }
     for name in sys.stdin:
         name = name.strip()
@@ -65,27 +86,30 @@ CALLS = """
         else:
             print(f"{name} returned {result!r}", flush=True)
     held.ack()  # it was not settled by a call that was taken back
+    done.set()
+    other.join()
+    assert once.run("held", lambda: "again") is True
+    assert slowly.cancel()
 """
-WAITING = ("receive", "receive long", "receive_many", "messages", "messages auto")
+WAITING = (
+    "receive", "receive long", "receive_many", "messages", "messages auto",
+    "redrive wait", "run behind another",
+)  # fmt: skip
 LOCKED = (
     "send", "send_many", "ack", "extend", "claim", "ping", "declare", "ticket", "flush",
-    "configure", "pause", "purge", "cancel", "redrive", "delete",
+    "configure", "pause", "purge", "cancel", "redrive", "delete", "run", "set",
+    "result delete", "redrive wait", "repair", "close",
 )  # fmt: skip
-each_signal = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+MISCOUNT = """
+    update embq_state set removed = removed + 1
+    where channel = (select id from embq_channel where name = 'there')
+"""
 
 
-def interrupt(
-    children: Children, child: Any, name: str, number: signal.Signals
-) -> None:
-    """Let the child make a call, interrupt it, and see it come back."""
-    children.tell(child, name)
-    children.expect(child, "in")
-    time.sleep(0.15)  # now it is inside, or about to be: both must work
-    begun = time.monotonic()
-    child.send_signal(number)
-    children.expect(child, number.name)
-    took = time.monotonic() - begun
-    assert took < BACK_S, f"{name}: back after {took:.2f} s"
+def redriven(broker: embq.Broker) -> None:
+    """Make what the child moves slowly, and where to."""
+    broker.queue("dead").send_many(range(9))
+    broker.queue("there")
 
 
 @each_signal
@@ -96,9 +120,10 @@ def test_waiting_for_messages(
     with embq.open(path, durability="normal") as broker:
         queue, full = broker.queue("q"), broker.queue("full")
         full.send("x")
-        child = children.start(CALLS, path)
+        redriven(broker)
+        child, took = children.start(CALLS, path), {}
         for name in WAITING:
-            interrupt(children, child, name, number)
+            took[name] = interrupt(children, child, name, number)
             queue.send(name)
             message = queue.receive(wait=5)
             assert message is not None, f"{name}: its ghost took the message"
@@ -106,6 +131,7 @@ def test_waiting_for_messages(
             message.ack()
         children.finish(child)  # its input ends here
         assert full.depth() == 0
+        judge(took)
 
 
 @each_signal
@@ -116,6 +142,7 @@ def test_waiting_for_room(
     with embq.open(path, durability="normal") as broker:
         bounded = broker.queue("bounded", max_messages=1)
         broker.queue("full").send("x")
+        redriven(broker)
         bounded.send("first")
         child = children.start(CALLS, path)
         for name in ("send to the full", "send_many to the full"):
@@ -138,19 +165,25 @@ def test_waiting_for_the_write_lock(
         full.send("x")
         bounded = broker.queue("bounded", max_messages=1)
         bounded.send("first")
+        redriven(broker)
         child = children.start(CALLS, path)
         # Once it has answered, the child is up and holds its message.
-        interrupt(children, child, "receive long", number)
+        took = {"receive": interrupt(children, child, "receive long", number)}
         foreign = sqlite3.connect(path, isolation_level=None, timeout=30)
+        foreign.execute(MISCOUNT)  # something to repair
         foreign.execute("begin immediate")
         for name in LOCKED:
-            interrupt(children, child, name, number)
+            took[name] = interrupt(children, child, name, number)
         foreign.execute("rollback")
         foreign.close()
         children.finish(child)
+        judge(took)
+        assert [problem.code for problem in broker.repair()] == ["message_count"]
+        once = broker.idempotency("s")
+        assert (once.get("free"), once.get("held")) == (None, True)
         taken = [message.data for message in queue.receive_many(10, auto_ack=True)]
         # A staged message was handed over before the wait: it is stored in the end.
-        assert taken == ["staged"]
+        assert taken == ["staged", "staged"]
         assert full.depth() == 0
         assert full.stats()["acked"] == 1
         with pytest.raises(embq.QueueFull):

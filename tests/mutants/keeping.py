@@ -59,7 +59,7 @@ MUTANTS = [
         "test_backup.py::test_in_one_transaction",
         (
             READING,
-            'self.execute("begin immediate" if self._writes else "begin")',
+            'self._lock("begin immediate" if self._writes else "begin")',
             "pass",
         ),
     ),

@@ -282,6 +282,38 @@ MUTANTS = [
         hangs=True,
     ),
     mutant(
+        "A check of a large file cannot be interrupted",
+        "CASE 35",
+        "test_interrupted.py::test_a_signal_while_it_reads_all[check]",
+        (
+            "embq/_reading.py",
+            "self.connection.set_progress_handler(ticks.__next__, _TICK_OPS)",
+            "pass",
+        ),
+    ),
+    mutant(
+        "Opening behind a foreign writer cannot be interrupted",
+        "CASE 35",
+        "test_interrupted.py::test_opening_behind_a_foreign_writer[closed-2]",
+        (
+            "csrc/attach.c",
+            "int may_hurry = kind == OP_RECOVER || e->opening;",
+            "int may_hurry = kind == OP_RECOVER;",
+        ),
+        hangs=True,
+    ),
+    mutant(
+        "Closing behind a foreign writer cannot be interrupted",
+        "CASE 35",
+        "test_signals.py::test_waiting_for_the_write_lock[2]",
+        (
+            "csrc/engine.c",
+            "while (code == EMBQ_INTERRUPTED && patient)",
+            "while (code == EMBQ_INTERRUPTED)",
+        ),
+        hangs=True,
+    ),
+    mutant(
         "close() leaves receivers waiting",
         "CASE 32",
         "test_closing.py::test_close_wakes_blocked_receivers[receive]",

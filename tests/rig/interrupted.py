@@ -13,6 +13,7 @@ import embq
 
 SLOW_US = 100_000
 SIGNAL_S = 0.15
+READ_US = 1000  # for a page
 
 
 class Interrupted(Exception):
@@ -67,3 +68,30 @@ def abandoned_in_its_group(path: str) -> str:
         finally:
             rig.disarm()
             leader.join()
+
+
+def reading(path: str, call: str) -> float:
+    """Tell how soon a call that reads all of the file is back after a signal.
+
+    A backup reads slowly. The others compute for long: an older SQLite (3.40 is
+    one) walks through the pages of a table without asking whether to go on.
+    """
+    rig = Rig(Path(path))
+    signal.signal(signal.SIGALRM, _interrupt)
+    with embq.open(path, durability="normal") as broker:
+        calls = {
+            "check": broker.check,
+            "repair": broker.repair,
+            "backup": lambda: broker.backup(f"{path}.copy"),
+        }
+        if call == "backup":
+            rig.arm("pread", DELAY, last=FOREVER, argument=READ_US)
+        signal.setitimer(signal.ITIMER_REAL, SIGNAL_S)
+        start = time.monotonic()
+        try:
+            calls[call]()
+        except Interrupted:
+            return time.monotonic() - start - SIGNAL_S
+        finally:
+            rig.disarm()
+    return float("inf")
