@@ -109,9 +109,10 @@ LIVES = {
         @atexit.register
         def last():
             queue.send_nowait("last")
-            print("sent", queue.depth(), flush=True)
+            # The keeper may have stored it by now.
+            print("sent", queue.depth() in (0, 1), flush=True)
         """,
-        "sent 0",
+        "sent True",
     ),
     "tickets that call back, and call in": (
         """
@@ -186,6 +187,7 @@ HANDLES: dict[str, tuple[Callable[[embq.Broker, embq.Queue[Any]], Any], str]] = 
     "ticket": (lambda _, queue: queue.send_nowait(1), r"ticket.result\(\)"),
     "message": (lambda _, queue: queue.receive(), r"message.to_dict\(\)"),
     "redrive": (lambda _, queue: queue.redrive(to="other"), "open the file"),
+    "idempotency": (lambda broker, _: broker.idempotency("s"), "use embq.open"),
     "loop": (lambda _, queue: queue.messages(), "generator"),
     "browse": (lambda _, queue: queue.browse(), "generator"),
     "handle": (lambda broker, _: broker._file.handle, "handle of the core"),
@@ -219,7 +221,7 @@ def test_values_can_be_pickled(path: Path) -> None:
         error = pickle.loads(pickle.dumps(errors.Busy("what", "hint")))
         assert str(error) == "what; hint"
     assert set(embq.__all__) == (
-        {"Broker", "Queue", "Ticket", "Redrive"}  # handles, those above
+        {"Broker", "Queue", "Ticket", "Redrive", "Idempotency"}  # handles, those above
         | {"Message", "Sent", "Explanation", "Backoff", "Outgoing", "Problem", "open"}
         | {name for name in vars(errors) if name in embq.__all__}
     ), "is what is new a handle?"
