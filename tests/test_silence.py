@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import sqlite3
 import time
 import traceback
@@ -195,7 +196,9 @@ def shown(error: BaseException) -> list[str]:
     said = ["".join(traceback.format_exception(error))]
     cause: BaseException | None = error
     while cause is not None:
-        said += [str(cause), repr(cause)]
+        said += [str(cause), repr(cause), repr(vars(cause))]
+        # What goes to another process with it, or to a service that collects errors.
+        said.append(repr(pickle.loads(pickle.dumps(cause)).args))
         cause = cause.__cause__
     # The lines of source that a traceback shows are those of this test.
     return [text.replace("SECRET", "") for text in said]
@@ -215,6 +218,27 @@ def test_an_error_shows_no_payload(
             WAYS[name][number](broker)
         assert not [text for text in shown(caught.value) if SECRET in text]
         assert SECRET not in caplog.text
+
+
+def test_no_payload_in_what_a_check_says(path: Path) -> None:
+    """CASE 60: a problem names the message and what is wrong, and quotes no body."""
+    with embq.open(path) as broker:
+        broker.queue("q").send_many([LARGE, SECRET])
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "update embq_message_0 set body = cast(body || 'x' as blob)"
+            )
+            connection.execute("update embq_state set removed = removed + 1")
+            where = f"where type = '{SECRET}'"
+            connection.execute(f"create index embq_x on embq_message_0(type) {where}")
+        problems = broker.check()
+        assert problems
+        assert SECRET not in f"{problems} {[str(one) for one in problems]}"
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("drop index embq_x")
+        problems = [*broker.check(), *broker.repair()]
+        assert {"damaged_body", "message_count"} <= {one.code for one in problems}
+        assert SECRET not in f"{problems} {[str(one) for one in problems]}"
 
 
 def test_every_error_is_here() -> None:
