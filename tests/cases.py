@@ -62,7 +62,8 @@ TABLE = """
 12 | 1 | Removed, moved or replaced while in use: `DatabaseReplaced`, nothing confirmed
 13 | 1 | `VACUUM`, `REINDEX`, `journal_mode=DELETE` from outside, while in use
 14 | 4 | Backed up while in use: consistent, and honours no old receipt
-15 | 1 | Network file systems: refused before the file is touched
+15 | 1 | Network file systems: refused before the file is touched; FUSE is mounted in \
+earnest, of the others `statfs` is made to tell
 # Faults
 16 | 1 | A producer killed at any system call: confirmed once, unconfirmed 0 or 1 times
 17 | 2 | A consumer killed in claim, handler, ack: delivered again, counted
