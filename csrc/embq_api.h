@@ -116,8 +116,8 @@ int embq_bind_check(void);
 int embq_open(const char *path, int flags, int busy_timeout_ms, long long disk_reserve,
               embq_ref *broker);
 /* Store what is staged, wake every waiting call of this broker with EMBQ_CLOSED. The
- * first failure that nobody awaited is returned. EMBQ_INTERRUPTED: a signal came, and
- * nothing is closed: call it again. The handle stays valid until embq_broker_free. */
+ * first failure that nobody awaited is returned. The handle stays valid until
+ * embq_broker_free. */
 int embq_close(embq_ref broker);
 void embq_broker_free(embq_ref broker);
 void embq_before_fork(void);

@@ -195,9 +195,8 @@ void engine_leave(struct engine *e) {
 /* ---- closing ---- */
 
 /* All that this broker staged, stored; then nothing of it waits any more. The text of a
- * code is left in `text`. A signal ends it with EMBQ_INTERRUPTED before anything is
- * closed, unless it is `patient`. */
-static int broker_end(struct broker *b, int patient, char text[EMBQ_TEXT_SIZE]) {
+ * code is left in `text`. */
+static int broker_end(struct broker *b, char text[EMBQ_TEXT_SIZE]) {
     struct engine *e = b->engine;
     int code = 0;
     /* In the middle of another thread's fork it only looks detached. */
@@ -213,15 +212,8 @@ static int broker_end(struct broker *b, int patient, char text[EMBQ_TEXT_SIZE]) 
         consumers_return(e, b);
         hits_stage(e, 1);
         code = embq_flush((embq_ref)b, -1);
-        while (code == EMBQ_INTERRUPTED && patient)
+        while (code == EMBQ_INTERRUPTED)
             code = (int)embq_resume(); /* its handler runs later */
-        if (code == EMBQ_INTERRUPTED) {
-            embq_abandon(); /* the flush; what is staged stays so */
-            pthread_mutex_lock(&e->mutex);
-            b->ending = 0;
-            pthread_mutex_unlock(&e->mutex);
-            return code;
-        }
     }
     if (code < 0) snprintf(text, EMBQ_TEXT_SIZE, "%s", error_text());
     pthread_mutex_lock(&e->mutex);
@@ -246,12 +238,12 @@ static void engine_wait_for_calls(struct engine *e) {
     pthread_mutex_unlock(&e->mutex);
 }
 
-static int broker_close(struct broker *b, int patient) {
+int embq_close(embq_ref broker) {
+    struct broker *b = broker_of(broker);
     struct engine *e = b->engine;
     char text[EMBQ_TEXT_SIZE] = "";
     if (b->closed) return 0;
-    int code = broker_end(b, patient, text);
-    if (code == EMBQ_INTERRUPTED) return code;
+    int code = broker_end(b, text);
     pthread_mutex_lock(&registry_mutex);
     if (--e->refs == 0 && e->attached) {
         engine_wait_for_calls(e);
@@ -269,15 +261,11 @@ static int broker_close(struct broker *b, int patient) {
     return code < 0 ? error_set(code, "%s", text) : 0;
 }
 
-int embq_close(embq_ref broker) {
-    return broker_close(broker_of(broker), 0);
-}
-
 void embq_broker_free(embq_ref broker) {
     struct broker *b = broker_of(broker);
     struct engine *e = b->engine;
     if (fork_defers(embq_broker_free, broker)) return;
-    broker_close(b, 1);
+    embq_close(broker);
     pthread_mutex_lock(&registry_mutex);
     if (--e->handles == 0) engine_free(e);
     pthread_mutex_unlock(&registry_mutex);

@@ -108,9 +108,7 @@ def _repeat(call: Callable[..., int], *args: Any, end: float = float("inf")) -> 
 
 def close_broker(broker: int) -> None:
     """Store what is staged; raise the first failure that nobody awaited."""
-    code = _repeat(_lib.embq_close, broker)
-    if code < 0:
-        raise failure(code)
+    _run(_lib.embq_close, broker)
 
 
 # ---- tickets ----

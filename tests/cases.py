@@ -86,7 +86,8 @@ earnest, of the others `statfs` is made to tell
 32 | | Use after close; close with blocked callers
 33 | 1 | The interpreter exits with staged messages
 34 | | 10,000 short threads: no leak
-35 | | Signals in every blocking call: back at once, claims released
+35 | | Signals in every blocking call: back at once, claims released | \
+a close that waits to store what is staged ends first
 36 | | Cancellation at every await | asyncio
 37 | | Pickling a handle: `TypeError` that says what to do
 38 | 2 | A handler that raises, re-enters, or closes the broker: no deadlock

@@ -303,17 +303,6 @@ MUTANTS = [
         hangs=True,
     ),
     mutant(
-        "Closing behind a foreign writer cannot be interrupted",
-        "CASE 35",
-        "test_signals.py::test_waiting_for_the_write_lock[2]",
-        (
-            "csrc/engine.c",
-            "while (code == EMBQ_INTERRUPTED && patient)",
-            "while (code == EMBQ_INTERRUPTED)",
-        ),
-        hangs=True,
-    ),
-    mutant(
         "close() leaves receivers waiting",
         "CASE 32",
         "test_closing.py::test_close_wakes_blocked_receivers[receive]",
