@@ -138,20 +138,21 @@ static int64_t answer_stored(struct engine *e, struct op *op, const struct names
     return code < 0 ? -1 : outcome;
 }
 
-/* Its names; an operation runs again when its group was rolled back. */
-static int op_begin(struct op *op, struct names *n) {
+/* Its names, and the row of its key as row_find() gives it, or a code. An operation
+ * runs again when its group was rolled back. */
+static int op_begin(struct engine *e, struct op *op, struct names *n, struct found *f) {
     op->count = 0;
     op->full = 0;
     pack_free(&op->out);
-    return names_split(op->bytes, op->size, n);
+    int code = names_split(op->bytes, op->size, n);
+    return code < 0 ? code : row_find(e, n, f);
 }
 
 int64_t result_begin(struct engine *e, struct op *op) {
     struct names n;
     struct found f;
-    int64_t code = op_begin(op, &n);
-    int there = code < 0 ? 0 : row_find(e, &n, &f);
-    if (code < 0 || there < 0) return code < 0 ? code : -1;
+    int64_t there = op_begin(e, op, &n, &f);
+    if (there < 0) return there;
     if (there && !f.owner && f.expires_ms > clock_wall_ms())
         return answer_stored(e, op, &n, &f, EMBQ_RESULT_STORED);
     if (there) sq.reset(f.row);
@@ -159,8 +160,8 @@ int64_t result_begin(struct engine *e, struct op *op) {
         ATOMIC_STORE(&op->next_due_us, INT64_MAX); /* what ends it wakes us */
         return 0;
     }
-    if ((code = space_check(e, op)) < 0 || (code = scope_make(e, n.scope)) < 0)
-        return code;
+    int code = space_check(e, op);
+    if (code < 0 || (code = scope_make(e, n.scope)) < 0) return code;
     op->token = token_new();
     if (there && scope_count(e, n.scope, -1) < 0) return -1; /* its time is over */
     const struct slice none = {NULL, 0};
@@ -173,9 +174,8 @@ int64_t result_begin(struct engine *e, struct op *op) {
 int64_t result_end(struct engine *e, struct op *op) {
     struct names n;
     struct found f;
-    int64_t code = op_begin(op, &n);
-    int there = code < 0 ? 0 : row_find(e, &n, &f);
-    if (code < 0 || there < 0) return code < 0 ? code : -1;
+    int64_t there = op_begin(e, op, &n, &f);
+    if (there < 0) return there;
     if (there && !f.owner && f.expires_ms > clock_wall_ms())
         return answer_stored(e, op, &n, &f, 0);
     if (there) sq.reset(f.row);
@@ -189,7 +189,8 @@ int64_t result_end(struct engine *e, struct op *op) {
                          "%s: another result was set meanwhile, and is gone again",
                          e->path);
     struct slice result = {op->bytes + op->size, op->extra_size};
-    if ((code = scope_make(e, n.scope)) < 0) return code;
+    int code = scope_make(e, n.scope);
+    if (code < 0) return code;
     op->full = op->broker->full != 0;
     return result_keep(e, &n, result, op->delay_ms, 0) < 0 ? -1 : 1;
 }
@@ -197,12 +198,11 @@ int64_t result_end(struct engine *e, struct op *op) {
 int64_t result_set(struct engine *e, struct op *op) {
     struct names n;
     struct found f;
-    int64_t code = op_begin(op, &n);
-    int there = code < 0 ? 0 : row_find(e, &n, &f);
-    if (code < 0 || there < 0) return code < 0 ? code : -1;
+    int64_t there = op_begin(e, op, &n, &f);
+    if (there < 0) return there;
     if (there) sq.reset(f.row);
-    if ((code = space_check(e, op)) < 0 || (code = scope_make(e, n.scope)) < 0)
-        return code;
+    int code = space_check(e, op);
+    if (code < 0 || (code = scope_make(e, n.scope)) < 0) return code;
     struct slice result = {op->bytes + op->size, op->extra_size};
     op->full = op->broker->full != 0;
     return result_keep(e, &n, result, op->delay_ms, there && !f.owner) < 0 ? -1 : 1;
@@ -211,9 +211,8 @@ int64_t result_set(struct engine *e, struct op *op) {
 int64_t result_delete(struct engine *e, struct op *op) {
     struct names n;
     struct found f;
-    int64_t code = op_begin(op, &n);
-    int there = code < 0 ? 0 : row_find(e, &n, &f);
-    if (code < 0 || there < 0) return code < 0 ? code : -1;
+    int64_t there = op_begin(e, op, &n, &f);
+    if (there < 0) return there;
     if (there) sq.reset(f.row);
     if (!there || f.owner) return 0; /* what is in flight is its owner's */
     op->full = op->broker->full != 0;
@@ -224,9 +223,8 @@ int64_t result_delete(struct engine *e, struct op *op) {
 int64_t result_free(struct engine *e, struct op *op) {
     struct names n;
     struct found f;
-    int64_t code = op_begin(op, &n);
-    int there = code < 0 ? 0 : row_find(e, &n, &f);
-    if (code < 0 || there < 0) return code < 0 ? code : -1;
+    int64_t there = op_begin(e, op, &n, &f);
+    if (there < 0) return there;
     if (there) sq.reset(f.row);
     if (!there || f.owner != e->slot || f.token != op->token) return 0;
     key_offer(e, &n);

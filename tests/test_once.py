@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -290,47 +291,46 @@ def test_a_child_that_fails_frees_nothing(path: Path) -> None:
         assert child > 0
 
 
-def test_signals_at_any_moment(path: Path) -> None:
-    """CASE 35: a handler that raises, wherever it comes, leaves no key taken."""
+class Now(Exception):
+    """Raised by the handler of `alarms_raise`."""
 
-    class Now(Exception):
-        """Raised by the handler."""
+
+@contextlib.contextmanager
+def alarms_raise() -> Iterator[None]:
+    """Let SIGALRM raise `Now`; at the end none comes any more."""
 
     def raise_now(*_: object) -> None:
         raise Now
 
     before = signal.signal(signal.SIGALRM, raise_now)
-    interrupted = 0
     try:
-        with embq.open(path, durability="normal") as broker:
-            once = broker.idempotency("s")
-            for number in range(400):
-                key = str(number)
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 130))
-                    once.run(key, lambda: "first")
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                except Now:
-                    interrupted += 1
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                assert once.run(key, lambda: "second") in ("first", "second")
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_signals_at_any_moment(path: Path) -> None:
+    """CASE 35: a handler that raises, wherever it comes, leaves no key taken."""
+    interrupted = 0
+    with alarms_raise(), embq.open(path, durability="normal") as broker:
+        once = broker.idempotency("s")
+        for number in range(400):
+            key = str(number)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 130))
+                once.run(key, lambda: "first")
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Now:
+                interrupted += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert once.run(key, lambda: "second") in ("first", "second")
     assert interrupted > 20
 
 
 def test_a_signal_while_it_waits(path: Path) -> None:
     """CASE 35: a handler that raises ends the wait; the one in flight goes on."""
-
-    class Now(Exception):
-        """Raised by the handler."""
-
-    def raise_now(*_: object) -> None:
-        raise Now
-
-    before = signal.signal(signal.SIGALRM, raise_now)
-    with embq.open(path) as broker, ThreadPoolExecutor(1) as pool:
+    with alarms_raise(), embq.open(path) as broker, ThreadPoolExecutor(1) as pool:
         once = broker.idempotency("s")
         begun, ends = threading.Event(), threading.Event()
 
@@ -347,7 +347,6 @@ def test_a_signal_while_it_waits(path: Path) -> None:
                 once.run("a", never, timeout=PATIENCE_S)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
             ends.set()
         assert running.result(PATIENCE_S) == 1
         assert once.run("a", never) == 1

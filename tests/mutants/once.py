@@ -223,11 +223,13 @@ MUTANTS = [
         (
             RESULT,
             (
-                "    if ((code = space_check(e, op)) < 0 || (code = scope_make(e, "
-                "n.scope)) < 0)\n        return code;\n    op->token"
+                "    int code = space_check(e, op);\n"
+                "    if (code < 0 || (code = scope_make(e, n.scope)) < 0) "
+                "return code;\n    op->token"
             ),
             (
-                "    if ((code = scope_make(e, n.scope)) < 0)\n        return code;\n"
+                "    int code = scope_make(e, n.scope);\n"
+                "    if (code < 0) return code;\n"
                 "    op->token"
             ),
         ),
